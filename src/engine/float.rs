@@ -1,0 +1,1 @@
+//! tract as the engine of float models.

@@ -1,0 +1,43 @@
+//! eyas: object detection for the Raspberry Pi on integer kernels.
+//!
+//! ```text
+//! a frame:  FrameSource -> newest-frame slot -> preprocess -> Engine -> decode -> Vec<Detection> -> Sinks
+//! a model:  bytes -> model::load -> Graph -> passes -> Plan::compile -> Plan::run
+//! ```
+//!
+//! | module | holds | may use |
+//! |---|---|---|
+//! | [`error`], [`tensor`] | the error type; shapes, element types, quantization parameters | nothing |
+//! | [`kernels`] | integer arithmetic, one table of functions per instruction set | tensor, error |
+//! | [`graph`] | the operators of a model, shape rules, passes that rewrite a graph | tensor, error |
+//! | [`model`] | a file becomes a [`graph::Graph`]; labels | graph and below |
+//! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
+//! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
+//! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
+//! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg | error |
+//! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
+//! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
+//! | [`pipeline`] | threads, the newest-frame slot, shutdown | detect, source, sink, telemetry |
+//! | [`cli`] | one file a command | everything |
+#![deny(
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc
+)]
+
+pub mod cli;
+pub mod detect;
+pub mod engine;
+pub mod error;
+pub mod graph;
+pub mod kernels;
+pub mod model;
+pub mod pipeline;
+pub mod plan;
+pub mod sink;
+pub mod source;
+pub mod telemetry;
+pub mod tensor;
+
+pub use error::{Error, Result};

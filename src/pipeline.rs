@@ -1,0 +1,1 @@
+//! Threads between sources, detection and sinks.

@@ -1,0 +1,1 @@
+//! A graph and kernels become a plan.

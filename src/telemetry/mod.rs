@@ -1,0 +1,1 @@
+//! Rates, latency histograms and readings of the machine.
