@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod pack;
+pub mod postprocess;
 pub mod requant;
 pub mod scalar;
 

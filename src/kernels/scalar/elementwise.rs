@@ -127,6 +127,24 @@ pub fn dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) {
     }
 }
 
+/// Index of the largest code along an axis of `axis` elements that lie `inner` apart; the first of equals.
+pub fn arg_max(input: &[i8], out: &mut [i32], axis: usize, inner: usize) {
+    let groups = input
+        .chunks_exact(axis * inner)
+        .zip(out.chunks_exact_mut(inner));
+    for (codes, out) in groups {
+        for (lane, out) in out.iter_mut().enumerate() {
+            let mut best = 0;
+            for at in 1..axis {
+                if codes[at * inner + lane] > codes[best * inner + lane] {
+                    best = at;
+                }
+            }
+            *out = best as i32;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +194,13 @@ mod tests {
         let mut back = [0.0; 2];
         dequantize(&[7, 5], &mut back, 0.5, 5);
         assert_eq!(back, [1.0, 0.0]);
+    }
+
+    #[test]
+    fn arg_max_takes_the_first_of_equals() {
+        let mut out = [0; 2];
+        arg_max(&[1, 9, 5, -3, 5, 9], &mut out, 3, 2);
+        assert_eq!(out, [1, 0]);
     }
 
     #[test]

@@ -3,13 +3,17 @@
 mod conv;
 mod copy;
 mod elementwise;
+mod fixed_point;
 mod pool;
 mod resize;
 mod softmax;
 
 pub use conv::{DEPTHWISE, GEMMS};
 pub use copy::{MAX_RANK, StridedCopy};
-pub use elementwise::{AddParams, MulParams, add, apply_table, dequantize, mul, quantize, table};
+pub use elementwise::{
+    AddParams, MulParams, add, apply_table, arg_max, dequantize, mul, quantize, table,
+};
+pub use fixed_point::{QuantizedMultiplier, hard_swish};
 pub use pool::{Pool, average_pool, max_pool, mean_rows};
 pub use resize::{BilinearAxis, resize_bilinear, resize_nearest};
 pub use softmax::SoftmaxTable;

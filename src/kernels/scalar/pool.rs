@@ -1,6 +1,6 @@
 //! Pooling and means.
 
-use crate::kernels::requant::OutputStage;
+use crate::kernels::requant::{OutputStage, round_half_even};
 
 /// Geometry of a pooling over one `[height][width][channels]` picture.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +84,9 @@ fn add_codes(sums: &mut [i32], codes: &[i8]) {
     }
 }
 
-/// The sum over all rows of `[rows][channels]`, less the zero point, requantized:
-/// `stage((sum - rows * zero_point) * scale)` with `scale = input scale / output scale / rows`.
+/// The mean over all rows of `[rows][channels]`: `(sum - rows * zero_point) * scale + output zero point` in f32, then
+/// rounded, halves to even; `scale = input scale / output scale / rows`. XNNPACK adds the zero point before it rounds
+/// here, unlike everywhere else.
 pub fn mean_rows(
     input: &[i8],
     out: &mut [i8],
@@ -101,7 +102,9 @@ pub fn mean_rows(
         add_codes(sums, codes);
     }
     for (out, &sum) in out.iter_mut().zip(&*sums) {
-        *out = stage.requantize(sum, scale);
+        let code = sum as f32 * scale + stage.zero_point as f32;
+        let clamped = code.clamp(f32::from(stage.min), f32::from(stage.max));
+        *out = round_half_even(clamped) as i8;
     }
 }
 

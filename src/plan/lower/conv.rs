@@ -1,0 +1,248 @@
+//! Convolutions and fully connected layers: zero points folded, weights packed.
+
+use super::Lowering;
+use crate::error::Result;
+use crate::graph::{Activation, Conv2d, Node, ValueId};
+use crate::kernels::DepthwiseWeights;
+use crate::kernels::pack::{PackedWeights, WeightsSource};
+use crate::plan::conv::{Conv, DepthwiseConv, Geometry, MAX_KERNEL_ROWS};
+use crate::plan::step::Kind;
+use crate::tensor::TensorData;
+
+/// Sums of this many products of two 8-bit codes fit into int32.
+const MAX_DEPTH: usize = 1 << 15;
+
+/// Everything about the numbers of a layer.
+struct Layer {
+    input_zero_point: i32,
+    weights: Vec<i8>,
+    weight_zero_point: i32,
+    bias: Vec<i32>,
+    /// `f32(f32(input scale * weight scale) / output scale)`
+    scales: Vec<f32>,
+    out: (f32, i32),
+}
+
+impl Layer {
+    fn read(lowering: &Lowering<'_>, node: &Node, channels: usize) -> Result<Self> {
+        let input = lowering.quant(node, node.inputs[0])?;
+        let out = lowering.quant(node, node.outputs[0])?;
+        let weights = lowering.codes(node, node.inputs[1])?;
+        let info = lowering.info(node.inputs[1]);
+        let Some(quant) = &info.quant else {
+            return Err(lowering.unsupported(
+                node,
+                "whose weights have no scale",
+                "convert the model again with full integer quantization",
+            ));
+        };
+        let shift = if info.dtype == crate::tensor::DType::U8 {
+            128
+        } else {
+            0
+        };
+        let weight_zero_point = quant.zero_point() - shift;
+        if quant
+            .zero_points
+            .iter()
+            .any(|&zp| zp - shift != weight_zero_point)
+        {
+            return Err(lowering.unsupported(
+                node,
+                "whose weights have a zero point for each channel",
+                "use symmetric per-channel weights",
+            ));
+        }
+        let scales: Vec<f32> = (0..channels)
+            .map(|channel| {
+                let weight = quant.scales[channel.min(quant.scales.len() - 1)];
+                input.0 * weight / out.0
+            })
+            .collect();
+        if !scales.iter().all(|scale| scale.is_finite() && *scale > 0.0) {
+            return Err(lowering.unsupported(
+                node,
+                "whose scales multiply to nothing or to infinity",
+                "calibrate the model again with representative pictures",
+            ));
+        }
+        Ok(Self {
+            input_zero_point: input.1,
+            weights,
+            weight_zero_point,
+            bias: bias(lowering, node, channels)?,
+            scales,
+            out,
+        })
+    }
+}
+
+fn bias(lowering: &Lowering<'_>, node: &Node, channels: usize) -> Result<Vec<i32>> {
+    match node.inputs.get(2).map(|&id| lowering.graph.constant(id)) {
+        None => Ok(vec![0; channels]),
+        Some(Some(TensorData::I32(bias))) => Ok(bias.clone()),
+        Some(_) => Err(lowering.unsupported(
+            node,
+            "whose bias is not constant int32",
+            "convert the model again with full integer quantization",
+        )),
+    }
+}
+
+fn geometry(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    conv: &Conv2d,
+    window: [usize; 2],
+) -> Result<Geometry> {
+    let input = lowering.dims(node.inputs[0]);
+    let out = lowering.dims(node.outputs[0]);
+    let padding = [conv.padding.top, conv.padding.left];
+    let reach = |axis: usize| (window[axis] - 1) * conv.dilation[axis] + 1;
+    if padding[0] >= reach(0) || padding[1] >= reach(1) {
+        let advice = "use SAME or VALID padding";
+        return Err(lowering.unsupported(node, "whose padding is wider than its kernel", advice));
+    }
+    Ok(Geometry {
+        input: [input[1], input[2]],
+        channels: input[3],
+        out: [out[1], out[2]],
+        window,
+        stride: conv.stride,
+        dilation: conv.dilation,
+        padding,
+    })
+}
+
+pub(super) fn conv_2d(lowering: &mut Lowering<'_>, node: &Node, conv: &Conv2d) -> Result<()> {
+    let weights = lowering.dims(node.inputs[1]);
+    let (channels, window) = (weights[0], [weights[1], weights[2]]);
+    let geometry = geometry(lowering, node, conv, window)?;
+    if weights[3] != geometry.channels {
+        let advice = "convert the model without grouped convolutions";
+        return Err(lowering.unsupported(node, "with groups of channels", advice));
+    }
+    product(lowering, node, geometry, channels, conv.activation)
+}
+
+pub(super) fn fully_connected(
+    lowering: &mut Lowering<'_>,
+    node: &Node,
+    activation: Activation,
+) -> Result<()> {
+    let weights = lowering.dims(node.inputs[1]);
+    let rows = lowering.info(node.inputs[0]).shape.elements() / weights[1];
+    let geometry = Geometry {
+        input: [rows, 1],
+        channels: weights[1],
+        out: [rows, 1],
+        window: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: [0, 0],
+    };
+    product(lowering, node, geometry, weights[0], activation)
+}
+
+fn product(
+    lowering: &mut Lowering<'_>,
+    node: &Node,
+    geometry: Geometry,
+    channels: usize,
+    activation: Activation,
+) -> Result<()> {
+    let layer = Layer::read(lowering, node, channels)?;
+    let depth = geometry.window[0] * geometry.window[1] * geometry.channels;
+    if depth > MAX_DEPTH {
+        let what = format!("that sums {depth} products, more than {MAX_DEPTH}");
+        return Err(lowering.unsupported(node, &what, "use a narrower layer"));
+    }
+    let kernel = lowering.kernels.gemm_for(&layer.weights);
+    let weights = PackedWeights::new(
+        WeightsSource {
+            weights: &layer.weights,
+            weight_zero_point: layer.weight_zero_point,
+            input_zero_point: layer.input_zero_point,
+            bias: &layer.bias,
+            scales: &layer.scales,
+        },
+        kernel.tile,
+    );
+    lowering.packed_bytes += weights.bytes();
+    let conv = Conv {
+        kernel,
+        weights,
+        weight_zero_point: layer.weight_zero_point,
+        input_zero_point: layer.input_zero_point as i8,
+        geometry,
+        stage: lowering.stage(layer.out, activation),
+    };
+    let scratch = conv.job_scratch() * lowering.options.threads;
+    let out = lowering.info(node.outputs[0]).shape.elements();
+    let (input, output) = (node.inputs[0], node.outputs[0]);
+    let draft = lowering.push(node, Kind::Conv(Box::new(conv)), &[input], &[output]);
+    draft.scratch = scratch;
+    draft.macs = (out * depth) as u64;
+    Ok(())
+}
+
+pub(super) fn depthwise_conv_2d(
+    lowering: &mut Lowering<'_>,
+    node: &Node,
+    conv: &Conv2d,
+) -> Result<()> {
+    let weights: [usize; 4] = match lowering.dims(node.inputs[1]).try_into() {
+        Ok(weights) => weights,
+        Err(_) => return Err(lowering.unsupported(node, "with weights that are not 4-D", "")),
+    };
+    let [_, rows, columns, channels] = weights;
+    let geometry = geometry(lowering, node, conv, [rows, columns])?;
+    if rows > MAX_KERNEL_ROWS {
+        let what = format!("with a kernel of {rows} rows, more than {MAX_KERNEL_ROWS}");
+        return Err(lowering.unsupported(node, &what, "use a smaller kernel"));
+    }
+    let layer = Layer::read(lowering, node, channels)?;
+    let weights = depthwise_weights(&layer, [rows, columns], channels);
+    lowering.packed_bytes += 2 * weights.taps.len() + 8 * channels;
+    let depthwise = DepthwiseConv {
+        kernel: lowering.kernels.depthwise,
+        weights,
+        multiplier: channels / geometry.channels,
+        input_zero_point: layer.input_zero_point as i8,
+        geometry,
+        stage: lowering.stage(layer.out, conv.activation),
+    };
+    let scratch = depthwise.job_scratch() * lowering.options.threads;
+    let out = lowering.info(node.outputs[0]).shape.elements();
+    let ids: (ValueId, ValueId) = (node.inputs[0], node.outputs[0]);
+    let draft = lowering.push(
+        node,
+        Kind::Depthwise(Box::new(depthwise)),
+        &[ids.0],
+        &[ids.1],
+    );
+    draft.scratch = scratch;
+    draft.macs = (out * rows * columns) as u64;
+    Ok(())
+}
+
+fn depthwise_weights(layer: &Layer, kernel: [usize; 2], channels: usize) -> DepthwiseWeights {
+    let taps: Vec<i16> = layer
+        .weights
+        .iter()
+        .map(|&weight| (i32::from(weight) - layer.weight_zero_point) as i16)
+        .collect();
+    let mut bias = layer.bias.clone();
+    for row in taps.chunks_exact(channels) {
+        for (bias, &tap) in bias.iter_mut().zip(row) {
+            *bias = bias.wrapping_sub(layer.input_zero_point * i32::from(tap));
+        }
+    }
+    DepthwiseWeights {
+        kernel,
+        channels,
+        taps,
+        bias,
+        scales: layer.scales.clone(),
+    }
+}

@@ -1,0 +1,331 @@
+//! One step of a plan: what it does, and where its inputs and outputs lie.
+
+use super::arena::{Arena, Slot};
+use super::conv::{Conv, DepthwiseConv};
+use super::movement::Movement;
+use super::pool::Pool;
+use crate::kernels::postprocess::{
+    PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
+};
+use crate::kernels::requant::OutputStage;
+use crate::kernels::scalar::{self, AddParams, BilinearAxis, MulParams, SoftmaxTable};
+use crate::tensor::TensorInfo;
+
+/// A step with its memory. Slots of one step never overlap, but for inputs among themselves.
+pub(super) struct Step {
+    /// Position of the operator in the model file.
+    pub index: usize,
+    pub op: &'static str,
+    /// The first value that it makes, in the element type of the file.
+    pub output: TensorInfo,
+    pub macs: u64,
+    pub kind: Kind,
+    pub inputs: Vec<Slot>,
+    pub outputs: Vec<Slot>,
+    pub scratch: Slot,
+}
+
+/// What a step does.
+pub(super) enum Kind {
+    Conv(Box<Conv>),
+    Depthwise(Box<DepthwiseConv>),
+    Add(AddParams),
+    Mul(MulParams),
+    Table(Box<[i8; 256]>),
+    Move(Movement),
+    MaxPool(Pooling),
+    AveragePool {
+        pooling: Pooling,
+        code_offset: i32,
+    },
+    Mean(Mean),
+    Softmax {
+        table: SoftmaxTable,
+        depth: usize,
+    },
+    ResizeNearest(Resize<usize>),
+    ResizeBilinear(Resize<BilinearAxis>),
+    Quantize {
+        scale: f32,
+        stage: OutputStage,
+    },
+    Dequantize {
+        scale: f32,
+        zero_point: i32,
+    },
+    ArgMax {
+        axis: usize,
+        inner: usize,
+    },
+    PostProcess(Box<PostProcess>),
+    /// int8 codes to the uint8 codes of the file.
+    FlipSign,
+}
+
+/// Pooling of whole pictures.
+pub(super) struct Pooling {
+    pub pool: scalar::Pool,
+    /// Rows of an output picture.
+    pub out_height: usize,
+    pub stage: OutputStage,
+}
+
+/// The mean over all rows of each picture.
+pub(super) struct Mean {
+    pub channels: usize,
+    /// Rows that one mean is taken over.
+    pub rows: usize,
+    pub zero_point: i32,
+    pub scale: f32,
+    pub stage: OutputStage,
+}
+
+/// Resizing of whole pictures: what every output row and column reads.
+pub(super) struct Resize<Axis> {
+    pub input: [usize; 2],
+    pub channels: usize,
+    pub rows: Vec<Axis>,
+    pub columns: Vec<Axis>,
+}
+
+/// Detection post-processing.
+pub(super) struct PostProcess {
+    pub options: PostProcessOptions,
+    /// `[anchors, 4]`
+    pub anchors: Vec<f32>,
+    /// Quantization of box encodings and scores, `None` if they are f32.
+    pub encodings: Option<(f32, i32)>,
+    pub scores: Option<(f32, i32)>,
+    /// Which of the arena's states is its own.
+    pub state: usize,
+}
+
+/// uint8 codes to int8 codes and back.
+pub(super) fn flip_sign(input: &[i8], out: &mut [i8]) {
+    for (out, &code) in out.iter_mut().zip(input) {
+        *out = code ^ i8::MIN;
+    }
+}
+
+impl Step {
+    /// The state that the step needs in an arena.
+    pub fn post_process_scratch(&self) -> Option<PostProcessScratch> {
+        match &self.kind {
+            Kind::PostProcess(post) => {
+                let anchors = post.anchors.len() / 4;
+                Some(PostProcessScratch::new(&post.options, anchors))
+            }
+            _ => None,
+        }
+    }
+
+    /// Name of the kernel that does the work.
+    pub fn kernel_name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Conv(conv) => conv.kernel.name,
+            Kind::Depthwise(conv) => conv.kernel.name,
+            Kind::Add(_) => "i8_add_scalar",
+            Kind::Mul(_) => "i8_mul_scalar",
+            Kind::Table(_) => "i8_table_scalar",
+            Kind::Move(_) => "copy",
+            Kind::MaxPool(_) => "i8_max_pool_scalar",
+            Kind::AveragePool { .. } => "i8_average_pool_scalar",
+            Kind::Mean(_) => "i8_mean_scalar",
+            Kind::Softmax { .. } => "i8_softmax_scalar",
+            Kind::ResizeNearest(_) => "i8_resize_nearest_scalar",
+            Kind::ResizeBilinear(_) => "i8_resize_bilinear_scalar",
+            Kind::Quantize { .. } => "f32_quantize_scalar",
+            Kind::Dequantize { .. } => "i8_dequantize_scalar",
+            Kind::ArgMax { .. } => "i8_arg_max_scalar",
+            Kind::PostProcess(_) => "f32_post_process",
+            Kind::FlipSign => "flip_sign",
+        }
+    }
+
+    /// Does the work.
+    pub fn run(&self, arena: &mut Arena, pool: &Pool) {
+        if let Kind::PostProcess(post) = &self.kind {
+            return self.post_process(post, arena);
+        }
+        let memory = arena.bytes_mut();
+        if let Kind::Add(_) | Kind::Mul(_) = self.kind {
+            return self.run_binary(memory, pool);
+        }
+        let (input, out, scratch) = (self.inputs[0], self.outputs[0], self.scratch);
+        let [input, out, scratch] =
+            disjoint(memory, [input.readable(), out.range(), scratch.range()]);
+        let codes = &input[..self.inputs[0].bytes];
+        match &self.kind {
+            Kind::Conv(conv) => conv.run(input, out, scratch, pool),
+            Kind::Depthwise(conv) => conv.run(codes, out, scratch, pool),
+            Kind::Table(table) => scalar::apply_table(table, codes, out),
+            Kind::Move(movement) => movement.run(codes, out, scratch),
+            Kind::MaxPool(pooling) => pooling.each(codes, out, |pool, input, out, stage| {
+                scalar::max_pool(pool, input, out, stage);
+            }),
+            Kind::AveragePool {
+                pooling,
+                code_offset,
+            } => {
+                let sums: &mut [i32] = bytemuck::cast_slice_mut(scratch);
+                pooling.each(codes, out, |pool, input, out, stage| {
+                    scalar::average_pool(pool, input, out, sums, *code_offset, stage);
+                });
+            }
+            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch)),
+            Kind::Softmax { table, depth } => table.apply(*depth, codes, out),
+            Kind::ResizeNearest(resize) => resize.each(codes, out, |width, input, out| {
+                let (rows, columns) = (&resize.rows, &resize.columns);
+                scalar::resize_nearest(input, width, resize.channels, rows, columns, out);
+            }),
+            Kind::ResizeBilinear(resize) => resize.each(codes, out, |width, input, out| {
+                let (rows, columns) = (&resize.rows, &resize.columns);
+                scalar::resize_bilinear(input, width, resize.channels, rows, columns, out);
+            }),
+            Kind::Quantize { scale, stage } => {
+                scalar::quantize(bytemuck::cast_slice(codes), out, *scale, *stage);
+            }
+            Kind::Dequantize { scale, zero_point } => {
+                scalar::dequantize(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
+            }
+            Kind::ArgMax { axis, inner } => {
+                scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
+            }
+            Kind::FlipSign => flip_sign(codes, out),
+            Kind::Add(_) | Kind::Mul(_) | Kind::PostProcess(_) => {}
+        }
+    }
+
+    /// Two inputs, the second repeating along the first.
+    fn run_binary(&self, memory: &mut [i8], pool: &Pool) {
+        let [a, b] = [self.inputs[0], self.inputs[1]];
+        let run = |a: &[i8], b: &[i8], out: &mut [i8]| {
+            let rows = pool.rows_per_job(out.len() / b.len().max(1), 1) * b.len();
+            let rows = match a.len() == b.len() {
+                true => pool.rows_per_job(out.len(), 64),
+                false => rows,
+            };
+            let jobs = a
+                .chunks(rows)
+                .zip(b.chunks(rows).cycle())
+                .zip(out.chunks_mut(rows));
+            pool.share(jobs, &|((a, b), out)| match &self.kind {
+                Kind::Add(params) => scalar::add(params, a, b, out),
+                Kind::Mul(params) => scalar::mul(params, a, b, out),
+                _ => {}
+            });
+        };
+        if a == b {
+            let [a, out] = disjoint(memory, [a.range(), self.outputs[0].range()]);
+            run(a, a, out);
+        } else {
+            let [a, b, out] = disjoint(memory, [a.range(), b.range(), self.outputs[0].range()]);
+            run(a, b, out);
+        }
+    }
+
+    fn post_process(&self, post: &PostProcess, arena: &mut Arena) {
+        let (memory, states) = arena.parts();
+        let [boxes, classes, scores, count] = [0, 1, 2, 3].map(|at| self.outputs[at].range());
+        let [encodings, raw_scores] = [self.inputs[0].range(), self.inputs[1].range()];
+        let ranges = [
+            encodings,
+            raw_scores,
+            self.scratch.range(),
+            boxes,
+            classes,
+            scores,
+            count,
+        ];
+        let [
+            encodings,
+            raw_scores,
+            scratch,
+            boxes,
+            classes,
+            scores,
+            count,
+        ] = disjoint(memory, ranges);
+        let floats: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+        let quantized = post.encodings.map_or(0, |_| encodings.len());
+        let (real_encodings, rest) = floats.split_at_mut(quantized);
+        let encodings = real_values(encodings, post.encodings, real_encodings);
+        let quantized = post.scores.map_or(0, |_| raw_scores.len());
+        let real_scores = real_values(raw_scores, post.scores, &mut rest[..quantized]);
+        let count: &mut [f32] = bytemuck::cast_slice_mut(count);
+        detection_post_process(
+            &post.options,
+            encodings,
+            real_scores,
+            &post.anchors,
+            &mut states[post.state],
+            PostProcessOutputs {
+                boxes: bytemuck::cast_slice_mut(boxes),
+                classes: bytemuck::cast_slice_mut(classes),
+                scores: bytemuck::cast_slice_mut(scores),
+                count: &mut count[0],
+            },
+        );
+    }
+}
+
+/// Codes as real values in `scratch`, or the real values where they lie.
+fn real_values<'a>(
+    bytes: &'a [i8],
+    quant: Option<(f32, i32)>,
+    scratch: &'a mut [f32],
+) -> &'a [f32] {
+    match quant {
+        Some((scale, zero_point)) => {
+            scalar::dequantize(bytes, scratch, scale, zero_point);
+            scratch
+        }
+        None => bytemuck::cast_slice(bytes),
+    }
+}
+
+/// Pieces of the arena, each on its own.
+fn disjoint<const N: usize>(
+    memory: &mut [i8],
+    ranges: [std::ops::Range<usize>; N],
+) -> [&mut [i8]; N] {
+    memory
+        .get_disjoint_mut(ranges)
+        .expect("arena::place keeps values that live together apart")
+}
+
+impl Pooling {
+    fn each(
+        &self,
+        input: &[i8],
+        out: &mut [i8],
+        mut run: impl FnMut(&scalar::Pool, &[i8], &mut [i8], OutputStage),
+    ) {
+        let channels = self.pool.channels;
+        let image = self.pool.input[0] * self.pool.input[1] * channels;
+        let result = self.out_height * self.pool.out_width * channels;
+        for (input, out) in input.chunks_exact(image).zip(out.chunks_exact_mut(result)) {
+            run(&self.pool, input, out, self.stage);
+        }
+    }
+}
+
+impl Mean {
+    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32]) {
+        let sums = &mut sums[..self.channels];
+        let images = input.chunks_exact(self.rows * self.channels);
+        for (input, out) in images.zip(out.chunks_exact_mut(self.channels)) {
+            scalar::mean_rows(input, out, sums, self.zero_point, self.scale, self.stage);
+        }
+    }
+}
+
+impl<Axis> Resize<Axis> {
+    fn each(&self, input: &[i8], out: &mut [i8], run: impl Fn(usize, &[i8], &mut [i8])) {
+        let image = self.input[0] * self.input[1] * self.channels;
+        let result = self.rows.len() * self.columns.len() * self.channels;
+        for (input, out) in input.chunks_exact(image).zip(out.chunks_exact_mut(result)) {
+            run(self.input[1], input, out);
+        }
+    }
+}
