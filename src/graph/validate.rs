@@ -354,7 +354,7 @@ mod tests {
                 |g| g.values[2].info.dtype = DType::U8,
                 "from int8, int8 to uint8",
             ),
-            (|g| g.nodes[0].op = Op::Logistic, "which is not its number"),
+            (|g| g.nodes[0].op = Op::Logistic, "quantized per channel"),
         ];
         for (fault, message) in faults {
             let mut graph = graph();
