@@ -44,10 +44,8 @@ struct Prepared {
     model: TypedModel,
     /// Slots: the model's inputs, then whatever is kept.
     slots: Vec<Slot>,
-    /// Slot of each input of the model.
+    /// Slot of each input of the model, which tract's model has in the same order.
     inputs: Vec<usize>,
-    /// Which inputs of the model are inputs of tract's model too, in tract's order.
-    fed: Vec<usize>,
     /// Output of tract's model and the slot that it fills.
     fetched: Vec<(usize, usize)>,
     post: Vec<PostProcess>,
@@ -128,13 +126,12 @@ impl FloatEngine {
         let Prepared {
             slots,
             inputs,
-            fed,
             fetched,
             ..
         } = &mut self.prepared;
         let mut feed = tvec!();
-        for &input in fed.iter() {
-            feed.push(to_tensor(&slots[inputs[input]]).map_err(|e| internal(&self.name, &e))?);
+        for &input in inputs.iter() {
+            feed.push(to_tensor(&slots[input]).map_err(|e| internal(&self.name, &e))?);
         }
         let results = guarded(&self.name, || {
             state.run(feed).map_err(|e| internal(&self.name, &e))

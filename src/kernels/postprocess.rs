@@ -1,8 +1,9 @@
 //! Detection post-processing of SSD models: box decoding and non-maximum suppression in f32.
 //!
-//! The rules, tie breaks included, are those of the custom operator TFLite_Detection_PostProcess
-//! (tensorflow/lite/kernels/detection_postprocess.cc). Where that operator would stop with an error, on a box that
-//! is inside out, this one goes on: such a box overlaps as its signed area says.
+//! The rules, ties between boxes included, are those of the custom operator TFLite_Detection_PostProcess
+//! (tensorflow/lite/kernels/detection_postprocess.cc), with two exceptions. Where that operator stops with an error,
+//! on a box that is inside out, this one goes on: such a box overlaps as its signed area says. And where several
+//! classes of one anchor score the same, the lower index comes first, an order that the reference leaves open.
 
 use std::cmp::Ordering;
 

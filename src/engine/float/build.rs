@@ -22,7 +22,7 @@ pub(super) fn prepare(graph: &Graph, name: &str, keep_intermediates: bool) -> Re
         wiring: Wiring::default(),
         outlets: HashMap::new(),
     };
-    let fed = builder.sources()?;
+    builder.sources()?;
     for (position, node) in body.iter().enumerate() {
         builder.node(position, node)?;
     }
@@ -38,7 +38,7 @@ pub(super) fn prepare(graph: &Graph, name: &str, keep_intermediates: bool) -> Re
             wanted.push(id);
         }
     }
-    builder.finish(fed, &wanted, post, keep_intermediates)
+    builder.finish(&wanted, post, keep_intermediates)
 }
 
 /// Position of the first post-processing node, after which nothing else may come.
@@ -69,8 +69,8 @@ struct Builder<'g> {
 }
 
 impl Builder<'_> {
-    /// Adds the inputs that some node of tract's model may read; answers all of them.
-    fn sources(&mut self) -> Result<Vec<usize>> {
+    /// Adds the inputs of the graph.
+    fn sources(&mut self) -> Result<()> {
         for (position, &id) in self.graph.inputs.iter().enumerate() {
             let info = self.graph.info(id);
             let fact = TypedFact::dt_shape(datum_type(info.dtype), info.shape.dims());
@@ -81,7 +81,7 @@ impl Builder<'_> {
             let outlet = source.map_err(|e| internal(self.name, &e))?;
             self.outlets.insert(id, outlet);
         }
-        Ok((0..self.graph.inputs.len()).collect())
+        Ok(())
     }
 
     fn node(&mut self, position: usize, node: &Node) -> Result<()> {
@@ -146,7 +146,6 @@ impl Builder<'_> {
 
     fn finish(
         mut self,
-        fed: Vec<usize>,
         wanted: &[ValueId],
         post: &[Node],
         keep_intermediates: bool,
@@ -193,7 +192,6 @@ impl Builder<'_> {
             model: self.wiring.model,
             slots: slots.slots,
             inputs,
-            fed,
             fetched,
             post: steps,
             outputs,

@@ -36,7 +36,6 @@ pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
         model,
         slots: inputs.into_iter().chain(outputs).map(slot).collect(),
         inputs: (0..count).collect(),
-        fed: (0..count).collect(),
         fetched: (0..fetched)
             .map(|output| (output, count + output))
             .collect(),

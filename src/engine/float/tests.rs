@@ -353,6 +353,21 @@ fn post_processing_follows_tract() {
 }
 
 #[test]
+fn an_input_may_skip_tract() {
+    let mut graph = post_process_graph();
+    graph.values[0] = float("encodings", &[1, 2, 4]);
+    graph.inputs.push(ValueId(0));
+    let mut engine = FloatEngine::from_graph(&graph, "test", false).unwrap();
+    let scores = TensorView::F32(&[0.0, 0.5, 0.0, 0.75]);
+    engine.set_input(0, scores).unwrap();
+    let encodings = [0.0, 0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0];
+    engine.set_input(1, TensorView::F32(&encodings)).unwrap();
+    engine.run().unwrap();
+    let expected = [3.5, 2.0, 4.5, 4.0, 0.0, 0.0, 1.0, 1.0];
+    assert_near(&engine.output(0).to_data(), &expected);
+}
+
+#[test]
 fn every_value_is_kept_when_asked_for() {
     let graph = post_process_graph();
     let mut engine = FloatEngine::from_graph(&graph, "test", true).unwrap();
