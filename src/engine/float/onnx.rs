@@ -19,13 +19,14 @@ pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
     let proto = framework
         .proto_model_for_read(&mut &*bytes)
         .map_err(|error| Error::model(name, format!("not a readable ONNX file: {error:#}")))?;
-    refuse_quantized(&proto, name)?;
+    check_nodes(&proto, name)?;
     let names = output_names(&proto);
     let model = framework
         .model_for_proto_model(&proto)
         .map_err(|error| refused(name, &error))?;
     let (model, inputs) = fix_inputs(model, name)?;
     let mut model = model.into_typed().map_err(|error| refused(name, &error))?;
+    check_sizes(&model, name)?;
     let outputs = fix_outputs(&mut model, &names, name)?;
     let (count, fetched) = (inputs.len(), outputs.len());
     let slot = |info: TensorInfo| Slot {
@@ -45,8 +46,9 @@ pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
     })
 }
 
-/// tract answers some quantized graphs wrongly, so none of them may reach it.
-fn refuse_quantized(proto: &ModelProto, name: &str) -> Result<()> {
+/// Refuses what must not reach tract: quantized operators, some of which it answers wrongly, and axes of a
+/// transposition that are no permutation, on which it never ends.
+fn check_nodes(proto: &ModelProto, name: &str) -> Result<()> {
     let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
     for (index, node) in nodes.enumerate() {
         let op = node.op_type.as_str();
@@ -58,6 +60,37 @@ fn refuse_quantized(proto: &ModelProto, name: &str) -> Result<()> {
                 feature: format!("operator {index} ({op}) of a quantized ONNX file"),
                 advice: "use the float .onnx file, or a quantized .tflite file of the model".into(),
             });
+        }
+        let mut axes = node.attribute.iter().filter(|list| list.name == "perm");
+        if axes.any(|list| !is_permutation(&list.ints)) {
+            let reason = format!("operator {index} ({op}) permutes axes that are not there");
+            return Err(Error::model(name, reason + "; export the model again"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the list holds each of `0..length` once.
+fn is_permutation(axes: &[i64]) -> bool {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..axes.len() as i64)
+}
+
+/// Refuses values so large that computing them would exhaust the memory of a small machine.
+fn check_sizes(model: &TypedModel, name: &str) -> Result<()> {
+    const MAX_ELEMENTS: usize = 1 << 26;
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let dims = output.fact.shape.as_concrete();
+            let shape = dims.and_then(|dims| Shape::checked(dims.to_vec()));
+            if dims.is_some() && shape.is_none_or(|shape| shape.elements() > MAX_ELEMENTS) {
+                return Err(Error::Unsupported {
+                    model: name.to_owned(),
+                    feature: format!("{}, a value of {:?},", node.name, output.fact),
+                    advice: "export the model for a smaller picture".into(),
+                });
+            }
         }
     }
     Ok(())
@@ -168,4 +201,39 @@ fn fix_outputs(model: &mut TypedModel, names: &[String], name: &str) -> Result<V
     let selected = model.select_output_outlets(&outlets);
     selected.map_err(|error| refused(name, &error))?;
     Ok(infos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+
+    fn transposition(ints: Vec<i64>) -> ModelProto {
+        let perm = AttributeProto {
+            name: "perm".into(),
+            ints,
+            ..AttributeProto::default()
+        };
+        let node = NodeProto {
+            op_type: "Transpose".into(),
+            attribute: vec![perm],
+            ..NodeProto::default()
+        };
+        let graph = GraphProto {
+            node: vec![node],
+            ..GraphProto::default()
+        };
+        ModelProto {
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
+    }
+
+    #[test]
+    fn only_permutations_reach_tract() {
+        assert!(check_nodes(&transposition(vec![0, 2, 3, 1]), "m").is_ok());
+        for wrong in [vec![0, 2, 2, 1], vec![0, 4, 3, 1], vec![-1, 0]] {
+            assert!(check_nodes(&transposition(wrong), "m").is_err());
+        }
+    }
 }

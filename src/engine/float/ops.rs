@@ -161,6 +161,11 @@ impl Wiring {
     }
 
     fn transpose(&mut self, x: OutletId, axes: &[usize]) -> TractResult<OutletId> {
+        let mut sorted = axes.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.dims(x)?.len()) {
+            bail!("{axes:?} is no permutation of the axes");
+        }
         perm_to_ops(axes)
             .into_iter()
             .try_fold(x, |x, op| self.wire(op, &[x]))
