@@ -1,5 +1,8 @@
 //! The command line: one file a command.
 
+pub mod infer;
+pub mod npy;
+
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the command, reports its error.

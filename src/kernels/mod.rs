@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 use pack::{PackedWeights, Tile};
 use requant::OutputStage;
 
+pub mod postprocess;
+
 /// An instruction set that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
