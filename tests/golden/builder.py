@@ -1,9 +1,13 @@
 """Writes small .tflite models from Python."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from split_ops import write_model
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "parity"))
+from split_ops import write_model  # noqa: E402
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int8": 9}
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
