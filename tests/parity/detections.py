@@ -84,11 +84,11 @@ def from_eyas(objects, width, height):
 
 
 def iou(a, b):
-    """Intersection over union of two boxes."""
+    """Intersection over union of two boxes; 1 for two empty boxes in one place."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / union if union > 0 else 0.0
+    return width * height / union if union > 0 else float(np.allclose(a, b, atol=0.01))
 
 
 def match(wanted, offered, least_iou=0.5):

@@ -17,7 +17,7 @@ def call(eyas, *arguments):
     done = subprocess.run([str(eyas), *map(str, arguments)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise EyasError(f"exit code {done.returncode}: {lines[-1]}")
+        raise EyasError(f"exit code {done.returncode}: {lines[-1][:300]}")
     return done.stdout
 
 

@@ -57,7 +57,7 @@ def distance(ours, theirs):
     return largest, total / max(count, 1)
 
 
-def detection_distance(ours, theirs, order, threshold=0.3):
+def detection_distance(ours, theirs, order, threshold=0.1):
     """Of the detections above the threshold: largest and mean difference of scores and box edges. Unmatched: 1."""
     a, b = (detections.from_outputs(outputs, order) for outputs in (ours, theirs))
     differences = []
