@@ -29,19 +29,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     /// The instruction set to use at most: scalar, neon, neon_dot, avx2 or avx512_vnni
-    #[arg(long, value_name = "NAME", value_parser = parse_isa)]
+    #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
-}
-
-fn parse_isa(name: &str) -> std::result::Result<Isa, String> {
-    match name {
-        "scalar" => Ok(Isa::Scalar),
-        "neon" => Ok(Isa::Neon),
-        "neon_dot" => Ok(Isa::NeonDot),
-        "avx2" => Ok(Isa::Avx2),
-        "avx512_vnni" => Ok(Isa::Avx512Vnni),
-        _ => Err("not one of scalar, neon, neon_dot, avx2, avx512_vnni".into()),
-    }
 }
 
 /// Runs the command.

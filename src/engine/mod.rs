@@ -2,6 +2,7 @@
 
 #[cfg(feature = "tract")]
 mod float;
+mod integer;
 
 use crate::error::Result;
 use crate::model::{Model, Program};
@@ -79,17 +80,48 @@ impl Default for Options {
     }
 }
 
-/// Makes the engine that fits the model.
+/// Makes the engine that fits the model: tract if it is wholly float, else the integer plan.
+///
+/// # Errors
+/// [`Error::Unsupported`](crate::Error::Unsupported) for an operator that the engine lacks.
 pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
     match &model.program {
+        Program::Graph(graph) if !graph.is_float() => {
+            let engine = integer::IntegerEngine::new(graph, &model.name, options)?;
+            Ok(Box::new(engine))
+        }
         #[cfg(feature = "tract")]
-        Program::Graph(graph) if graph.is_float() => {
+        Program::Graph(graph) => {
             let keep = options.keep_intermediates;
             let engine = float::FloatEngine::from_graph(graph, &model.name, keep)?;
             Ok(Box::new(engine))
         }
         #[cfg(feature = "tract")]
         Program::Onnx(bytes) => Ok(Box::new(float::FloatEngine::from_onnx(bytes, &model.name)?)),
-        _ => Err(crate::Error::Internal("no engine".into())),
+        #[cfg(not(feature = "tract"))]
+        Program::Graph(_) | Program::Onnx(_) => Err(crate::Error::Unsupported {
+            model: model.name.clone(),
+            feature: "a float model in a build without the feature `tract`".into(),
+            advice: "build with the default features, or quantize the model".into(),
+        }),
     }
+}
+
+/// Whether `data` fits input `index`.
+fn check_input(inputs: &[TensorInfo], index: usize, data: TensorView<'_>) -> Result<()> {
+    let Some(info) = inputs.get(index) else {
+        let message = format!("there is no input {index}; the model has {}", inputs.len());
+        return Err(crate::Error::Usage(message));
+    };
+    if data.dtype() == info.dtype && data.len() == info.shape.elements() {
+        return Ok(());
+    }
+    Err(crate::Error::Usage(format!(
+        "input {index} ({}) takes {} elements of {}, not {} of {}",
+        info.name,
+        info.shape.elements(),
+        info.dtype,
+        data.len(),
+        data.dtype()
+    )))
 }

@@ -5,7 +5,6 @@
 
 pub mod check;
 pub mod pack;
-pub mod postprocess;
 pub mod requant;
 pub mod scalar;
 
@@ -30,15 +29,25 @@ pub enum Isa {
     Scalar,
     /// Armv8.0: Cortex-A53, A72.
     Neon,
+    /// Armv8.2 with the dot-product instructions: Cortex-A76.
+    NeonDot,
     /// x86-64 with AVX2.
     Avx2,
+    /// x86-64 with AVX-512 and its dot-product instructions.
+    Avx512Vnni,
 }
 
 impl Isa {
     /// Every instruction set, the plainest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Neon, Self::Avx2];
+    pub const ALL: [Self; 5] = [
+        Self::Scalar,
+        Self::Neon,
+        Self::NeonDot,
+        Self::Avx2,
+        Self::Avx512Vnni,
+    ];
 
-    /// Whether this CPU has it.
+    /// Whether there are kernels for it and this CPU has it.
     pub fn is_available(self) -> bool {
         match self {
             Self::Scalar => true,
@@ -47,6 +56,7 @@ impl Isa {
             Self::Avx2 => is_x86_feature_detected!("avx2"),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 => false,
+            Self::NeonDot | Self::Avx512Vnni => false,
         }
     }
 
@@ -55,7 +65,9 @@ impl Isa {
         match self {
             Self::Scalar => "scalar",
             Self::Neon => "neon",
+            Self::NeonDot => "neon_dot",
             Self::Avx2 => "avx2",
+            Self::Avx512Vnni => "avx512_vnni",
         }
     }
 }
@@ -238,6 +250,7 @@ impl Kernels {
                 gemms: &avx2::GEMMS,
                 depthwise: scalar::DEPTHWISE,
             },
+            Isa::NeonDot | Isa::Avx512Vnni => return None,
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon => return None,
             #[cfg(not(target_arch = "x86_64"))]
