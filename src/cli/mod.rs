@@ -1,5 +1,7 @@
 //! The command line: one file a command.
 
+pub mod load;
+
 use std::process::ExitCode;
 
 /// Parses the arguments, runs the command, reports its error.

