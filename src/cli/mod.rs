@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+pub mod detect;
 pub mod load;
 
 use std::process::ExitCode;

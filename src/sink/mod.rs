@@ -1,5 +1,6 @@
 //! Where results go.
 
+pub mod draw;
 pub mod events;
 
 use std::sync::Arc;
