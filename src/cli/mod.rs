@@ -1,6 +1,8 @@
 //! The command line: one file a command.
 
+pub mod detect;
 pub mod infer;
+pub mod load;
 pub mod npy;
 
 use std::process::ExitCode;

@@ -1,5 +1,15 @@
 //! A picture becomes a list of detections.
 
+mod decode;
+mod detector;
+mod preprocess;
+mod resize;
+
+pub use decode::Heads;
+pub use detector::{Detected, Detector};
+pub use preprocess::{Fit, Preprocessor};
+pub use resize::Resizer;
+
 use std::sync::Arc;
 
 /// A box in pixels of the source picture, clamped to it: `x_min <= x_max`, `y_min <= y_max`.
@@ -49,5 +59,20 @@ impl Threshold {
         };
         self.0
             .store(value.to_bits(), std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threshold_is_shared_and_clamped() {
+        let threshold = Threshold::new(0.4);
+        let other = threshold.clone();
+        other.set(7.0);
+        assert_eq!(threshold.get(), 1.0);
+        other.set(f32::NAN);
+        assert_eq!(threshold.get(), 0.0);
     }
 }

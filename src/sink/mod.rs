@@ -1,5 +1,8 @@
 //! Where results go.
 
+pub mod draw;
+pub mod events;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,0 +1,189 @@
+//! The flags that name a model, and the way from them to a [`Detector`].
+
+use std::path::PathBuf;
+
+use crate::detect::{Detector, Threshold};
+use crate::engine::{self, Options};
+use crate::error::{Error, Result};
+use crate::graph::Op;
+use crate::kernels::Isa;
+use crate::model::labels::{LabelFile, Labels};
+use crate::model::{self, Model, Program};
+
+/// Confidence threshold when neither flag nor file sets one.
+pub const DEFAULT_CONFIDENCE: f32 = 0.4;
+
+/// Flags of every command that detects.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ModelArgs {
+    /// Model file (.tflite)
+    #[arg(short, long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Label file; default: the labels packed into the model
+    #[arg(short, long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Confidence threshold, 0 to 1 [default: 0.4]
+    #[arg(short, long, value_name = "0..1", value_parser = parse_confidence)]
+    pub confidence: Option<f32>,
+    /// Threads that one inference may use [default: the CPU's cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub threads: Option<usize>,
+    /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
+    #[arg(long, value_name = "NAME", value_parser = parse_isa)]
+    pub isa: Option<Isa>,
+}
+
+impl ModelArgs {
+    /// How the engine is to be loaded.
+    pub fn engine_options(&self) -> Options {
+        Options {
+            threads: self.threads.unwrap_or_else(default_threads),
+            isa: self.isa,
+            keep_intermediates: false,
+        }
+    }
+
+    /// Reads the model that `-m` names. Without `-m`: wrong usage, with the way to a model.
+    pub fn load_model(&self) -> Result<Model> {
+        match &self.model {
+            Some(path) => model::load_file(path),
+            None => Err(Error::Usage(
+                "no model: pass one with -m FILE. This version has none built in; a quantized SSD-MobileNet .tflite \
+                 file with its label file will do, for example `ssd_mobilenet_v1_1_metadata_1.tflite` from TensorFlow's \
+                 object detection examples, or one that you trained yourself"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The labels of a model: of the file that `-l` names, else of the model, else none with a warning. With them, in
+    /// words, where they come from and how their ids were fitted to the model's.
+    pub fn load_labels(&self, model: &Model) -> Result<(Labels, String)> {
+        let (file, name) = match (&self.labels, &model.metadata.labels) {
+            (Some(path), _) => {
+                let name = path.display().to_string();
+                let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
+                (LabelFile::from_bytes(&bytes, &name)?, name)
+            }
+            (None, Some(text)) => (LabelFile::parse(text, &model.name)?, model.name.clone()),
+            (None, None) => {
+                log::warn!(
+                    "{}: holds no labels and no label file was given (-l FILE); classes are shown by number",
+                    model.name
+                );
+                return Ok((Labels::default(), "no labels".into()));
+            }
+        };
+        let (labels, fitted) = Labels::resolve(file, class_count(model));
+        let summary = format!("{name}: {fitted}");
+        log::info!("{summary}");
+        Ok((labels, summary))
+    }
+
+    /// The threshold that the flags ask for.
+    pub fn threshold(&self) -> Threshold {
+        Threshold::new(self.confidence.unwrap_or(DEFAULT_CONFIDENCE))
+    }
+}
+
+/// A detector ready to run, with what commands report of it.
+pub struct LoadedDetector {
+    pub detector: Detector,
+    /// Shared with the detector: changing it changes what is found from the next frame on.
+    pub threshold: Threshold,
+    /// The model file as the user named it.
+    pub model_name: String,
+    /// Where the labels come from and how they were fitted.
+    pub labels_summary: String,
+    /// [`engine::Engine::summary`] of the engine that runs it.
+    pub engine_summary: String,
+}
+
+/// Model, labels and engine put together as the flags say.
+pub fn load_detector(args: &ModelArgs) -> Result<LoadedDetector> {
+    let model = args.load_model()?;
+    let (labels, labels_summary) = args.load_labels(&model)?;
+    let engine = engine::load(&model, args.engine_options())?;
+    let engine_summary = engine.summary();
+    log::info!("{}: {engine_summary}", model.name);
+    let threshold = args.threshold();
+    let detector = Detector::new(engine, &model, labels, threshold.clone())?;
+    Ok(LoadedDetector {
+        detector,
+        threshold,
+        model_name: model.name,
+        labels_summary,
+        engine_summary,
+    })
+}
+
+/// How many class ids a model's output can take: of its detection head, without the background, else the length of its
+/// only output. `None` where neither tells.
+pub fn class_count(model: &Model) -> Option<usize> {
+    let Program::Graph(graph) = &model.program else {
+        return None;
+    };
+    let of_head = graph.nodes.iter().find_map(|node| match &node.op {
+        Op::DetectionPostProcess(options) => Some(options.num_classes),
+        _ => None,
+    });
+    of_head.or(match graph.outputs[..] {
+        [only] => Some(graph.shape(only).channels()),
+        _ => None,
+    })
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+}
+
+/// A number from 0 to 1.
+pub fn parse_confidence(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to 1".into()),
+    }
+}
+
+/// A count of threads, 1 to 64.
+pub fn parse_threads(text: &str) -> std::result::Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(threads @ 1..=64) => Ok(threads),
+        _ => Err("not a whole number from 1 to 64".into()),
+    }
+}
+
+/// The name of an instruction set as `EYAS_ISA` writes it.
+pub fn parse_isa(text: &str) -> std::result::Result<Isa, String> {
+    match text {
+        "scalar" => Ok(Isa::Scalar),
+        "neon" => Ok(Isa::Neon),
+        "neon_dot" => Ok(Isa::NeonDot),
+        "avx2" => Ok(Isa::Avx2),
+        "avx512_vnni" => Ok(Isa::Avx512Vnni),
+        _ => Err("not one of scalar, neon, neon_dot, avx2, avx512_vnni".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_outside_their_range_are_refused() {
+        assert_eq!(parse_confidence("0.25"), Ok(0.25));
+        for bad in ["1.5", "-0.1", "NaN", "x"] {
+            assert!(parse_confidence(bad).is_err(), "{bad}");
+        }
+        assert!(parse_threads("0").is_err());
+        assert_eq!(parse_isa("avx2"), Ok(Isa::Avx2));
+        assert!(parse_isa("sse9").is_err());
+    }
+
+    #[test]
+    fn no_model_is_wrong_usage_that_says_what_to_pass() {
+        let error = ModelArgs::default().load_model().unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("-m FILE"));
+    }
+}
