@@ -1,6 +1,10 @@
 //! Where results go.
 
+pub mod draw;
 pub mod events;
+pub mod jpeg;
+pub mod snapshot;
+pub mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
