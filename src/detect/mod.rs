@@ -1,13 +1,16 @@
 //! A picture becomes a list of detections.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod decode;
+mod detector;
+mod preprocess;
+mod resize;
 
-use crate::engine::Engine;
-use crate::error::Result;
-use crate::model::Model;
-use crate::model::labels::Labels;
-use crate::source::Frame;
+pub use decode::Heads;
+pub use detector::{Detected, Detector};
+pub use preprocess::{Fit, Preprocessor};
+pub use resize::Resizer;
+
+use std::sync::Arc;
 
 /// A box in pixels of the source picture, clamped to it: `x_min <= x_max`, `y_min <= y_max`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -59,41 +62,17 @@ impl Threshold {
     }
 }
 
-/// What one frame gave, and how long each part took.
-#[derive(Clone, Debug, Default)]
-pub struct Detected {
-    /// The most confident first.
-    pub detections: Vec<Detection>,
-    pub preprocess: Duration,
-    pub inference: Duration,
-    pub decode: Duration,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A model with a detection head, its labels and its threshold: frames in, boxes out.
-pub struct Detector {
-    engine: Box<dyn Engine>,
-    labels: Labels,
-    threshold: Threshold,
-}
-
-impl Detector {
-    /// Works out which output is which.
-    pub fn new(
-        engine: Box<dyn Engine>,
-        _model: &Model,
-        labels: Labels,
-        threshold: Threshold,
-    ) -> Result<Self> {
-        Ok(Self {
-            engine,
-            labels,
-            threshold,
-        })
-    }
-
-    /// Finds what is on a frame.
-    pub fn detect(&mut self, _frame: &Frame) -> Result<Detected> {
-        let _ = (&self.engine, &self.labels, &self.threshold);
-        Ok(Detected::default())
+    #[test]
+    fn threshold_is_shared_and_clamped() {
+        let threshold = Threshold::new(0.4);
+        let other = threshold.clone();
+        other.set(7.0);
+        assert_eq!(threshold.get(), 1.0);
+        other.set(f32::NAN);
+        assert_eq!(threshold.get(), 0.0);
     }
 }

@@ -1,5 +1,7 @@
 //! Where frames come from.
 
+mod convert;
+
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 

@@ -1,0 +1,349 @@
+//! A model, its labels and its threshold put together: frames in, boxes out.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::decode::Heads;
+use super::preprocess::{Fit, Preprocessor};
+use super::{Detection, Threshold};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::model::labels::Labels;
+use crate::source::Frame;
+
+/// What one frame gave, and how long each part took.
+#[derive(Clone, Debug, Default)]
+pub struct Detected {
+    /// The most confident first.
+    pub detections: Vec<Detection>,
+    pub preprocess: Duration,
+    pub inference: Duration,
+    pub decode: Duration,
+}
+
+/// A model with a detection head, its labels and its threshold.
+pub struct Detector {
+    engine: Box<dyn Engine>,
+    heads: Heads,
+    preprocessor: Preprocessor,
+    labels: Labels,
+    threshold: Threshold,
+    class_thresholds: BTreeMap<usize, f32>,
+}
+
+impl Detector {
+    /// Works out which output is which and how pictures become the input. `engine` must have been made from `model`.
+    /// An error if the model has no detection head or does not take a picture.
+    pub fn new(
+        engine: Box<dyn Engine>,
+        model: &Model,
+        labels: Labels,
+        threshold: Threshold,
+    ) -> Result<Self> {
+        let heads = Heads::find(model)?;
+        heads.check(engine.as_ref(), &model.name)?;
+        let [input] = engine.inputs() else {
+            return Err(Error::Unsupported {
+                model: model.name.clone(),
+                feature: format!("detection with {} inputs", engine.inputs().len()),
+                advice: "use a model whose only input is a picture".into(),
+            });
+        };
+        let normalization = model.metadata.normalization.as_ref();
+        let preprocessor = Preprocessor::new(input, normalization, Fit::Stretch, &model.name)?;
+        Ok(Self {
+            engine,
+            heads,
+            preprocessor,
+            labels,
+            threshold,
+            class_thresholds: BTreeMap::new(),
+        })
+    }
+
+    /// Thresholds by class id that hold in place of the common one.
+    pub fn with_class_thresholds(mut self, thresholds: BTreeMap<usize, f32>) -> Self {
+        self.class_thresholds = thresholds;
+        self
+    }
+
+    /// The common threshold, shared: changing it changes what the next frame gives.
+    pub fn threshold(&self) -> &Threshold {
+        &self.threshold
+    }
+
+    /// The engine inside.
+    pub fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// Finds what is on a frame.
+    pub fn detect(&mut self, frame: &Frame) -> Result<Detected> {
+        let start = Instant::now();
+        self.engine.set_input(0, self.preprocessor.run(frame))?;
+        let ready = Instant::now();
+        self.engine.run()?;
+        let done = Instant::now();
+        let detections = self.decode();
+        Ok(Detected {
+            detections,
+            preprocess: ready - start,
+            inference: done - ready,
+            decode: done.elapsed(),
+        })
+    }
+
+    fn decode(&self) -> Vec<Detection> {
+        let common = self.threshold.get();
+        let threshold = |class_id| *self.class_thresholds.get(&class_id).unwrap_or(&common);
+        let raw = self.heads.read(self.engine.as_ref());
+        let mut detections: Vec<_> = raw
+            .filter(|raw| raw.score >= threshold(raw.class_id))
+            .filter_map(|raw| {
+                Some(Detection {
+                    bounding_box: self.preprocessor.to_source(raw.corners)?,
+                    label: self.labels.name(raw.class_id),
+                    class_id: raw.class_id,
+                    confidence: raw.score.clamp(0.0, 1.0),
+                })
+            })
+            .collect();
+        detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        detections
+    }
+
+    /// What goes in, which output is which and why: lines for `inspect`.
+    pub fn describe(&self) -> String {
+        let [width, height] = self.preprocessor.input_size();
+        let input = &self.engine.inputs()[0];
+        let name = |index: usize| &self.engine.outputs()[index].name;
+        let heads = &self.heads;
+        let mut text = format!("picture: stretched to {width}x{height} {}\n", input.dtype);
+        let mut line = |role: &str, index: usize| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{role}: output {index} \"{}\"", name(index));
+        };
+        line("boxes", heads.boxes);
+        line("classes", heads.classes);
+        line("scores", heads.scores);
+        if let Some(count) = heads.count {
+            line("count", count);
+        }
+        let _ = writeln!(
+            text,
+            "by the output list of operator {} (TFLite_Detection_PostProcess)",
+            heads.operator
+        );
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::detect::BoundingBox;
+    use crate::engine::StepInfo;
+    use crate::graph::{DetectionPostProcess, Graph, Node, Op, Value, ValueId};
+    use crate::model::{Metadata, Program};
+    use crate::source::{PixelFormat, YuvRange};
+    use crate::tensor::{DType, Shape, TensorData, TensorInfo, TensorView};
+
+    /// Answers with fixed tensors whatever it is shown.
+    struct Fake {
+        inputs: Vec<TensorInfo>,
+        outputs: Vec<TensorInfo>,
+        values: Vec<Vec<f32>>,
+    }
+
+    impl Engine for Fake {
+        fn inputs(&self) -> &[TensorInfo] {
+            &self.inputs
+        }
+        fn outputs(&self) -> &[TensorInfo] {
+            &self.outputs
+        }
+        fn set_input(&mut self, index: usize, data: TensorView<'_>) -> Result<()> {
+            assert_eq!((index, data.len()), (0, 12));
+            Ok(())
+        }
+        fn run(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn output(&self, index: usize) -> TensorView<'_> {
+            TensorView::F32(&self.values[index])
+        }
+        fn intermediates(&self) -> Vec<(TensorInfo, TensorData)> {
+            Vec::new()
+        }
+        fn steps(&self) -> Vec<StepInfo> {
+            Vec::new()
+        }
+        fn run_profiled(&mut self) -> Result<Vec<Duration>> {
+            Ok(Vec::new())
+        }
+        fn summary(&self) -> String {
+            "fake".into()
+        }
+    }
+
+    fn info(name: &str, dims: &[usize], dtype: DType) -> TensorInfo {
+        TensorInfo {
+            name: name.into(),
+            shape: Shape::checked(dims.to_vec()).unwrap(),
+            dtype,
+            quant: None,
+        }
+    }
+
+    /// A model and an engine whose outputs come in the order of TF2 files: scores, boxes, count, classes.
+    fn tf2(boxes: Vec<f32>, classes: Vec<f32>, scores: Vec<f32>, count: f32) -> (Model, Box<Fake>) {
+        let n = scores.len();
+        let infos = [
+            info("in", &[1, 2, 2, 3], DType::U8),
+            info("b", &[1, n, 4], DType::F32),
+            info("c", &[1, n], DType::F32),
+            info("s", &[1, n], DType::F32),
+            info("n", &[1], DType::F32),
+        ];
+        let op = Op::DetectionPostProcess(DetectionPostProcess {
+            max_detections: n,
+            max_classes_per_detection: 1,
+            detections_per_class: 1,
+            use_regular_nms: false,
+            nms_score_threshold: 0.0,
+            nms_iou_threshold: 0.5,
+            num_classes: 2,
+            scale: [1.0; 4],
+        });
+        let order = [3, 1, 4, 2].map(ValueId);
+        let graph = Graph {
+            values: infos
+                .iter()
+                .map(|info| Value {
+                    info: info.clone(),
+                    data: None,
+                })
+                .collect(),
+            nodes: vec![Node {
+                op,
+                inputs: vec![ValueId(0)],
+                outputs: [1, 2, 3, 4].map(ValueId).to_vec(),
+                index: 9,
+            }],
+            inputs: vec![ValueId(0)],
+            outputs: order.to_vec(),
+        };
+        let engine = Fake {
+            inputs: vec![infos[0].clone()],
+            outputs: order.map(|id| infos[id.0].clone()).to_vec(),
+            values: vec![scores, boxes, vec![count], classes],
+        };
+        let model = Model {
+            name: "m.tflite".into(),
+            program: Program::Graph(graph),
+            metadata: Metadata::default(),
+        };
+        (model, Box::new(engine))
+    }
+
+    fn frame() -> Frame {
+        Frame {
+            width: 100,
+            height: 50,
+            format: PixelFormat::Grey,
+            range: YuvRange::Full,
+            data: vec![0; 5000],
+            index: 0,
+            captured: Instant::now(),
+            timestamp: SystemTime::now(),
+            source: "test".into(),
+        }
+    }
+
+    #[test]
+    fn outputs_are_found_by_the_operators_own_list() {
+        let (model, engine) = tf2(vec![0.25, 0.125, 0.75, 0.5], vec![1.0], vec![0.9], 1.0);
+        let mut detector =
+            Detector::new(engine, &model, Labels::default(), Threshold::new(0.4)).unwrap();
+        let found = detector.detect(&frame()).unwrap().detections;
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].class_id, found[0].confidence), (1, 0.9));
+        assert_eq!(&*found[0].label, "class 1");
+        let expected = BoundingBox {
+            x_min: 12.5,
+            y_min: 12.5,
+            x_max: 50.0,
+            y_max: 37.5,
+        };
+        assert_eq!(found[0].bounding_box, expected);
+        let text = detector.describe();
+        assert!(
+            text.contains("scores: output 0 \"s\"") && text.contains("operator 9"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn weak_degenerate_and_uncounted_boxes_are_dropped() {
+        let unit = [0.0, 0.0, 1.0, 1.0];
+        let flat = [0.5, 0.0, 0.5, 1.0];
+        let boxes = [unit, flat, unit, unit, unit, unit].concat();
+        let classes = vec![0.0, 0.0, 1.0, 0.0, -1.0, 0.0];
+        let scores = vec![0.5, 0.9, 0.35, f32::NAN, 0.9, 0.99];
+        let (model, engine) = tf2(boxes, classes, scores, 5.0);
+        let threshold = Threshold::new(0.4);
+        let thresholds = BTreeMap::from([(1, 0.3)]);
+        let mut detector = Detector::new(engine, &model, Labels::default(), threshold.clone())
+            .unwrap()
+            .with_class_thresholds(thresholds);
+        let mut classes = || -> Vec<_> {
+            let found = detector.detect(&frame()).unwrap().detections;
+            found.iter().map(|d| d.class_id).collect()
+        };
+        assert_eq!(classes(), [0, 1]);
+        threshold.set(0.6);
+        assert_eq!(classes(), [1]);
+    }
+
+    #[test]
+    fn best_comes_first() {
+        let unit = [0.0, 0.0, 1.0, 1.0];
+        let (model, engine) = tf2(
+            [unit; 3].concat(),
+            vec![0.0, 1.0, 2.0],
+            vec![0.5, 0.7, 0.6],
+            3.0,
+        );
+        let mut detector =
+            Detector::new(engine, &model, Labels::default(), Threshold::new(0.0)).unwrap();
+        let found = detector.detect(&frame()).unwrap().detections;
+        assert_eq!(
+            found.iter().map(|d| d.class_id).collect::<Vec<_>>(),
+            [1, 2, 0]
+        );
+    }
+
+    #[test]
+    fn models_without_a_head_are_refused_with_the_way_out() {
+        let (mut model, engine) = tf2(vec![0.0; 4], vec![0.0], vec![0.0], 0.0);
+        let Program::Graph(graph) = &mut model.program else {
+            panic!()
+        };
+        graph.nodes.clear();
+        let error = Detector::new(engine, &model, Labels::default(), Threshold::new(0.4))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("eyas infer"), "{error}");
+    }
+
+    #[test]
+    fn heads_of_wrong_sizes_are_refused() {
+        let (model, mut engine) = tf2(vec![0.0; 4], vec![0.0], vec![0.0], 0.0);
+        engine.outputs[1] = info("b", &[1, 2, 4], DType::F32);
+        assert!(Detector::new(engine, &model, Labels::default(), Threshold::new(0.4)).is_err());
+    }
+}

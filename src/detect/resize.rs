@@ -1,0 +1,260 @@
+//! Bilinear resizing with antialiasing, to the bit as Pillow's `Image.resize(size, Image.BILINEAR)` does it on 8-bit
+//! pictures (src/libImaging/Resample.c): a triangle filter whose support grows with the reduction, coefficients of
+//! [`PRECISION_BITS`], rows first, then columns, each pass rounded to 8 bits.
+
+use std::ops::Range;
+
+/// Fractional bits of a coefficient: 32 less 8 of the pixel and 2 of headroom.
+const PRECISION_BITS: u32 = 32 - 8 - 2;
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// Which elements of the source make each element of the target, and with which weights.
+#[derive(Clone, Debug)]
+pub struct Taps {
+    /// For each target element: the first source element, and its part of `weights`.
+    windows: Vec<(usize, Range<usize>)>,
+    weights: Vec<i32>,
+}
+
+impl Taps {
+    /// The triangle filter from `source` to `target` elements, both at least 1.
+    pub fn new(source: usize, target: usize) -> Self {
+        let scale = source as f64 / target as f64;
+        let filter_scale = scale.max(1.0);
+        let mut taps = Self {
+            windows: Vec::with_capacity(target),
+            weights: Vec::new(),
+        };
+        let mut window = Vec::new();
+        for position in 0..target {
+            let center = (position as f64 + 0.5) * scale;
+            let first = (center - filter_scale + 0.5).max(0.0) as usize;
+            let end = ((center + filter_scale + 0.5) as usize).min(source);
+            window.clear();
+            window.extend((first..end).map(|x| {
+                let distance = ((x as f64 - center + 0.5) * (1.0 / filter_scale)).abs();
+                (1.0 - distance).max(0.0)
+            }));
+            let sum: f64 = window.iter().sum();
+            let fixed =
+                |weight: &f64| (0.5 + weight / sum * f64::from(1u32 << PRECISION_BITS)) as i32;
+            let skipped = window.iter().take_while(|w| fixed(w) == 0).count();
+            let begin = taps.weights.len();
+            taps.weights.extend(window[skipped..].iter().map(fixed));
+            while taps.weights.len() > begin + 1 && taps.weights.last() == Some(&0) {
+                taps.weights.pop();
+            }
+            taps.windows
+                .push((first + skipped, begin..taps.weights.len()));
+        }
+        taps
+    }
+
+    /// Number of target elements.
+    pub fn len(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// First source element and weights of a target element; never empty.
+    #[inline(always)]
+    fn at(&self, position: usize) -> (usize, &[i32]) {
+        let (first, range) = &self.windows[position];
+        (*first, &self.weights[range.clone()])
+    }
+
+    /// Most weights that one target element has.
+    fn longest(&self) -> usize {
+        self.windows.iter().map(|(_, r)| r.len()).max().unwrap_or(0)
+    }
+}
+
+/// Resizes pictures of one size to another. Holds tables and scratch, so that resizing allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Resizer {
+    columns: Taps,
+    rows: Taps,
+    channels: usize,
+    /// Rows of the source at the target's width: row `y` at `y % capacity`.
+    ring: Vec<u8>,
+    capacity: usize,
+    /// One finished row.
+    row: Vec<u8>,
+}
+
+impl Resizer {
+    /// From `source` to `target`, both `[width, height]` of at least 1, with 1 or 3 interleaved channels.
+    pub fn new(source: [usize; 2], target: [usize; 2], channels: usize) -> Self {
+        assert!(channels == 1 || channels == 3, "1 or 3 channels");
+        let rows = Taps::new(source[1], target[1]);
+        let capacity = rows.longest();
+        Self {
+            columns: Taps::new(source[0], target[0]),
+            channels,
+            ring: vec![0; capacity * target[0] * channels],
+            row: vec![0; target[0] * channels],
+            capacity,
+            rows,
+        }
+    }
+
+    /// Reads each row of the source that counts once, in order, through `read`, which is given the row's number and
+    /// gives its pixels, and passes each finished row to `write`, with its number.
+    pub fn run(
+        &mut self,
+        mut read: impl FnMut(usize, &mut dyn FnMut(&[u8])),
+        mut write: impl FnMut(usize, &[u8]),
+    ) {
+        let stride = self.row.len();
+        let mut next = 0;
+        for y in 0..self.rows.len() {
+            let (first, weights) = self.rows.at(y);
+            next = next.max(first);
+            while next < first + weights.len() {
+                let target = &mut self.ring[next % self.capacity * stride..][..stride];
+                let (columns, channels) = (&self.columns, self.channels);
+                read(next, &mut |source| match channels {
+                    1 => shrink_row::<1>(columns, source, target),
+                    _ => shrink_row::<3>(columns, source, target),
+                });
+                next += 1;
+            }
+            let ring = &self.ring;
+            let source = |y: usize| &ring[y % self.capacity * stride..][..stride];
+            blend_rows(first, weights, source, &mut self.row);
+            write(y, &self.row);
+        }
+    }
+}
+
+/// One row of the horizontal pass.
+fn shrink_row<const C: usize>(columns: &Taps, source: &[u8], target: &mut [u8]) {
+    let source = source.as_chunks::<C>().0;
+    let target = target.as_chunks_mut::<C>().0;
+    for (x, target) in target.iter_mut().enumerate() {
+        let (first, weights) = columns.at(x);
+        let mut sums = [HALF; C];
+        for (pixel, &weight) in source[first..first + weights.len()].iter().zip(weights) {
+            for (sum, &value) in sums.iter_mut().zip(pixel) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        *target = sums.map(to_byte);
+    }
+}
+
+/// The vertical pass of one target row, in blocks whose sums stay in registers.
+fn blend_rows<'a>(
+    first: usize,
+    weights: &[i32],
+    source: impl Fn(usize) -> &'a [u8],
+    target: &mut [u8],
+) {
+    const BLOCK: usize = 32;
+    let (blocks, rest) = target.as_chunks_mut::<BLOCK>();
+    let rest_at = blocks.len() * BLOCK;
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let mut sums = [HALF; BLOCK];
+        for (y, &weight) in weights.iter().enumerate() {
+            let values = &source(first + y)[index * BLOCK..][..BLOCK];
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(value) * weight;
+            }
+        }
+        *block = sums.map(to_byte);
+    }
+    for (x, target) in rest.iter_mut().enumerate() {
+        let products = weights.iter().enumerate();
+        let sum = products
+            .map(|(y, &weight)| i32::from(source(first + y)[rest_at + x]) * weight)
+            .sum::<i32>();
+        *target = to_byte(HALF + sum);
+    }
+}
+
+/// Weights are positive and add up to one, but for their own rounding: only the upper end needs a clamp.
+#[inline(always)]
+fn to_byte(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).min(255) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Resizes a packed picture.
+    fn resize(data: &[u8], source: [usize; 2], target: [usize; 2], channels: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let stride = source[0] * channels;
+        Resizer::new(source, target, channels).run(
+            |y, use_row| use_row(&data[y * stride..][..stride]),
+            |_, row| out.extend_from_slice(row),
+        );
+        out
+    }
+
+    #[test]
+    fn same_size_is_identity() {
+        let data: Vec<u8> = (0..5 * 4 * 3).map(|i| (i * 37 % 256) as u8).collect();
+        assert_eq!(resize(&data, [5, 4], [5, 4], 3), data);
+    }
+
+    #[test]
+    fn halving_weighs_four_pixels() {
+        // Window of target 0: source 0..3 at distances .5, .5, 1.5 of a half-width of 2: .75, .75, .25 of 1.75.
+        // (0 * .75 + 70 * .75 + 140 * .25) / 1.75 = 50; target 1: (70 * .25 + 140 * .75 + 210 * .75) / 1.75 = 160.
+        assert_eq!(resize(&[0, 70, 140, 210], [4, 1], [2, 1], 1), [50, 160]);
+        assert_eq!(resize(&[0, 70, 140, 210], [1, 4], [1, 2], 1), [50, 160]);
+    }
+
+    #[test]
+    fn doubling_interpolates_between_centers() {
+        // Centers at .25, .75, 1.25, 1.75: weights .75 and .25 inside, the edge repeats.
+        assert_eq!(resize(&[0, 100], [2, 1], [4, 1], 1), [0, 25, 75, 100]);
+    }
+
+    #[test]
+    fn white_stays_white_at_every_ratio() {
+        for source in [1, 2, 7, 99, 640] {
+            for target in [1, 3, 50, 300] {
+                let white = vec![255; source * source];
+                let out = resize(&white, [source, source], [target, target], 1);
+                assert!(out.iter().all(|&v| v == 255), "{source} to {target}");
+            }
+        }
+    }
+
+    /// `tests/golden` of ../shared were made with Pillow from ../shared/images.
+    #[test]
+    fn equals_pillow_on_photographs() {
+        let shared = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
+        if !std::path::Path::new(shared).exists() {
+            println!("SKIPPED: ../shared is absent");
+            return;
+        }
+        let cases = [
+            ("cat.bmp", "cat_224.png"),
+            ("cat.bmp", "cat_128.png"),
+            ("grace_hopper.bmp", "grace_96.png"),
+            ("kite_and_cold.jpg", "kite_300.png"),
+            ("kite_and_cold.jpg", "kite_320.png"),
+        ];
+        for (picture, golden) in cases {
+            let source = image::open(format!("{shared}/images/{picture}"))
+                .unwrap()
+                .to_rgb8();
+            let golden = image::open(format!("{shared}/data/golden/inputs/{golden}"))
+                .unwrap()
+                .to_rgb8();
+            let size = |image: &image::RgbImage| [image.width() as usize, image.height() as usize];
+            let ours = resize(&source, size(&source), size(&golden), 3);
+            let worst = ours
+                .iter()
+                .zip(golden.as_raw())
+                .map(|(a, b)| a.abs_diff(*b))
+                .max();
+            // JPEG decoders differ by a few codes before any resizing.
+            let tolerance = if picture.ends_with("jpg") { 3 } else { 0 };
+            assert!(worst <= Some(tolerance), "{picture}: off by {worst:?}");
+        }
+    }
+}
