@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::detect::{Detector, Threshold};
 use crate::engine::{self, Options};
 use crate::error::{Error, Result};
+use crate::graph::Op;
 use crate::kernels::Isa;
-use crate::model::labels::Labels;
-use crate::model::{self, Model};
+use crate::model::labels::{LabelFile, Labels};
+use crate::model::{self, Model, Program};
 
 /// Confidence threshold when neither flag nor file sets one.
 pub const DEFAULT_CONFIDENCE: f32 = 0.4;
@@ -55,25 +56,28 @@ impl ModelArgs {
         }
     }
 
-    /// The labels of a model: of the file that `-l` names, else of the model, else none with a warning.
-    pub fn load_labels(&self, model: &Model) -> Result<Labels> {
-        if let Some(path) = &self.labels {
-            let name = path.display().to_string();
-            let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
-            let text = String::from_utf8(bytes).map_err(|_| Error::Data {
-                file: name.clone(),
-                reason: "not UTF-8 text; a label file has one class name a line".into(),
-            })?;
-            return Labels::parse(&text, &name);
-        }
-        if let Some(text) = &model.metadata.labels {
-            return Labels::parse(text, &model.name);
-        }
-        log::warn!(
-            "{}: holds no labels and no label file was given (-l FILE); classes are shown by number",
-            model.name
-        );
-        Ok(Labels::default())
+    /// The labels of a model: of the file that `-l` names, else of the model, else none with a warning. With them, in
+    /// words, where they come from and how their ids were fitted to the model's.
+    pub fn load_labels(&self, model: &Model) -> Result<(Labels, String)> {
+        let (file, name) = match (&self.labels, &model.metadata.labels) {
+            (Some(path), _) => {
+                let name = path.display().to_string();
+                let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
+                (LabelFile::from_bytes(&bytes, &name)?, name)
+            }
+            (None, Some(text)) => (LabelFile::parse(text, &model.name)?, model.name.clone()),
+            (None, None) => {
+                log::warn!(
+                    "{}: holds no labels and no label file was given (-l FILE); classes are shown by number",
+                    model.name
+                );
+                return Ok((Labels::default(), "no labels".into()));
+            }
+        };
+        let (labels, fitted) = Labels::resolve(file, class_count(model));
+        let summary = format!("{name}: {fitted}");
+        log::info!("{summary}");
+        Ok((labels, summary))
     }
 
     /// The threshold that the flags ask for.
@@ -89,6 +93,8 @@ pub struct LoadedDetector {
     pub threshold: Threshold,
     /// The model file as the user named it.
     pub model_name: String,
+    /// Where the labels come from and how they were fitted.
+    pub labels_summary: String,
     /// [`engine::Engine::summary`] of the engine that runs it.
     pub engine_summary: String,
 }
@@ -96,7 +102,7 @@ pub struct LoadedDetector {
 /// Model, labels and engine put together as the flags say.
 pub fn load_detector(args: &ModelArgs) -> Result<LoadedDetector> {
     let model = args.load_model()?;
-    let labels = args.load_labels(&model)?;
+    let (labels, labels_summary) = args.load_labels(&model)?;
     let engine = engine::load(&model, args.engine_options())?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
@@ -106,7 +112,24 @@ pub fn load_detector(args: &ModelArgs) -> Result<LoadedDetector> {
         detector,
         threshold,
         model_name: model.name,
+        labels_summary,
         engine_summary,
+    })
+}
+
+/// How many class ids a model's output can take: of its detection head, without the background, else the length of its
+/// only output. `None` where neither tells.
+pub fn class_count(model: &Model) -> Option<usize> {
+    let Program::Graph(graph) = &model.program else {
+        return None;
+    };
+    let of_head = graph.nodes.iter().find_map(|node| match &node.op {
+        Op::DetectionPostProcess(options) => Some(options.num_classes),
+        _ => None,
+    });
+    of_head.or(match graph.outputs[..] {
+        [only] => Some(graph.shape(only).channels()),
+        _ => None,
     })
 }
 

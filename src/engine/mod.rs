@@ -4,7 +4,7 @@
 mod float;
 
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, Program};
 use crate::tensor::{TensorData, TensorInfo, TensorView};
 
 /// A loaded model, ready to run again and again on inputs of fixed shapes.
@@ -80,6 +80,16 @@ impl Default for Options {
 }
 
 /// Makes the engine that fits the model.
-pub fn load(_model: &Model, _options: Options) -> Result<Box<dyn Engine>> {
-    Err(crate::Error::Internal("no engine".into()))
+pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
+    match &model.program {
+        #[cfg(feature = "tract")]
+        Program::Graph(graph) if graph.is_float() => {
+            let keep = options.keep_intermediates;
+            let engine = float::FloatEngine::from_graph(graph, &model.name, keep)?;
+            Ok(Box::new(engine))
+        }
+        #[cfg(feature = "tract")]
+        Program::Onnx(bytes) => Ok(Box::new(float::FloatEngine::from_onnx(bytes, &model.name)?)),
+        _ => Err(crate::Error::Internal("no engine".into())),
+    }
 }

@@ -1,10 +1,15 @@
 //! The operators of a model and the values that flow between them.
 
 mod op;
+pub mod passes;
+mod post_process;
+pub mod shape;
+mod validate;
 
 pub use op::{
     Activation, Conv2d, DetectionPostProcess, Op, Padding2d, Pool2d, ResizeMode, TransposedAxes,
 };
+pub use validate::MAX_BYTES;
 
 use crate::tensor::{DType, QuantParams, Shape, TensorData, TensorInfo};
 

@@ -1,6 +1,8 @@
 //! A file becomes a [`Graph`], with what the file says about its labels and its input.
 
+mod content;
 pub mod labels;
+mod onnx;
 mod tflite;
 
 use crate::error::Result;
@@ -44,7 +46,10 @@ pub struct Normalization {
 
 /// Parses a model by its content, not by its name. `name` is what messages call it.
 pub fn load(bytes: &[u8], name: &str) -> Result<Model> {
-    tflite::load(bytes, name)
+    match content::format(bytes, name)? {
+        content::Format::Tflite => tflite::load(bytes, name),
+        content::Format::Onnx => onnx::load(bytes, name),
+    }
 }
 
 /// Reads and parses a model file.

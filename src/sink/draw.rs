@@ -1,10 +1,267 @@
-//! stub
-use crate::detect::Detection;
+//! Detections drawn onto a picture.
+
+use std::sync::LazyLock;
+
+use ab_glyph::{FontRef, PxScale};
+use image::{Rgb, RgbImage};
+use imageproc::drawing::{draw_filled_rect_mut, draw_text_mut, text_size};
+use imageproc::rect::Rect;
+
+use crate::detect::{BoundingBox, Detection};
 use crate::source::Frame;
-pub fn annotate(frame: &Frame, _d: &[Detection]) -> image::RgbImage {
-    image::RgbImage::from_pixel(
-        frame.width as u32,
-        frame.height as u32,
-        image::Rgb([frame.data[0], 90, 90]),
-    )
+
+static FONT: LazyLock<FontRef<'static>> = LazyLock::new(|| {
+    FontRef::try_from_slice(include_bytes!("font/Roboto-Medium.ttf"))
+        .expect("the font in the program is the file of the repository, which a test parses")
+});
+
+/// A frame's pixels as a picture.
+pub fn frame_to_rgb(frame: &Frame) -> RgbImage {
+    let mut image = RgbImage::new(frame.width as u32, frame.height as u32);
+    if frame.width > 0 {
+        for (y, row) in image.chunks_exact_mut(frame.width * 3).enumerate() {
+            frame.rgb_row(y, row);
+        }
+    }
+    image
+}
+
+/// Draws each detection's box, and a tag with its label and confidence. The most confident lies on top; tags stay
+/// within the picture, and off each other where there is room beside their box.
+pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
+    let style = Style::for_size(image.width(), image.height());
+    let mut taken: Vec<Rect> = Vec::new();
+    for detection in detections.iter().rev() {
+        draw_box(
+            image,
+            &detection.bounding_box,
+            style.thickness,
+            class_colour(detection.class_id),
+        );
+    }
+    let mut tags = Vec::new();
+    for detection in detections {
+        let percent = (detection.confidence * 100.0).round();
+        let text = format!("{} {percent}%", detection.label);
+        if let Some(place) = style.place(&text, &detection.bounding_box, image, &taken) {
+            taken.push(place);
+            tags.push((place, text, class_colour(detection.class_id)));
+        }
+    }
+    for (place, text, colour) in tags.into_iter().rev() {
+        style.draw_tag(image, place, &text, colour);
+    }
+}
+
+/// A colour for each class: hues a golden ratio of the circle apart, so that neighbours differ most.
+fn class_colour(class_id: usize) -> Rgb<u8> {
+    const GOLDEN_RATIO: f32 = 0.618_034;
+    // Class ids beyond a million repeat, where a float would lose the fraction.
+    let hue = (0.33 + (class_id % 1_000_000) as f64 * f64::from(GOLDEN_RATIO)).fract() as f32;
+    hsv(hue, 0.8, 0.95)
+}
+
+/// A colour by hue, saturation and value, each in `[0, 1]` (Smith 1978).
+fn hsv(hue: f32, saturation: f32, value: f32) -> Rgb<u8> {
+    let channel = |n: f32| {
+        let k = (n + hue * 6.0) % 6.0;
+        let level = value * (1.0 - saturation * k.min(4.0 - k).clamp(0.0, 1.0));
+        (level * 255.0).round() as u8
+    };
+    Rgb([channel(5.0), channel(3.0), channel(1.0)])
+}
+
+/// Black on bright colours, white on dark ones, by BT.601 luma.
+fn text_colour(Rgb([r, g, b]): Rgb<u8>) -> Rgb<u8> {
+    let luma = 299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b);
+    if luma > 130_000 {
+        Rgb([0; 3])
+    } else {
+        Rgb([255; 3])
+    }
+}
+
+/// Sizes that grow with the picture.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    thickness: i32,
+    font: PxScale,
+    /// Between text and the edge of its tag.
+    margin: i32,
+}
+
+impl Style {
+    fn for_size(width: u32, height: u32) -> Self {
+        let side = width.max(height) as f32;
+        let font = (side / 36.0).clamp(13.0, 96.0);
+        Self {
+            thickness: (side / 300.0).round().clamp(2.0, 12.0) as i32,
+            font: PxScale::from(font),
+            margin: (font / 6.0).ceil() as i32,
+        }
+    }
+
+    /// Where the tag of a box goes: above its top left corner, else within it, below it, above its right corner; where
+    /// all of these cover another tag, the first. `None` where the picture is smaller than a tag is high.
+    fn place(
+        &self,
+        text: &str,
+        bounds: &BoundingBox,
+        image: &RgbImage,
+        taken: &[Rect],
+    ) -> Option<Rect> {
+        let (text_width, _) = text_size(self.font, &*FONT, text);
+        let (picture_width, picture_height) = (image.width() as i32, image.height() as i32);
+        let width = (text_width as i32 + 2 * self.margin).min(picture_width);
+        let height = self.font.y.ceil() as i32 + self.margin;
+        if height > picture_height || width < 1 {
+            return None;
+        }
+        let left = bounds.x_min as i32;
+        let right = bounds.x_max as i32 - width;
+        let (top, bottom) = (bounds.y_min as i32, bounds.y_max as i32);
+        let corners = [
+            (left, top - height),
+            (left, top),
+            (left, bottom),
+            (left, bottom - height),
+            (right, top - height),
+            (right, top),
+            (right, bottom),
+        ];
+        let inside = |(x, y): (i32, i32)| {
+            let x = x.clamp(0, picture_width - width);
+            Rect::at(x, y.clamp(0, picture_height - height)).of_size(width as u32, height as u32)
+        };
+        let fits = |y: i32| (0..=picture_height - height).contains(&y);
+        let free = |rect: &Rect| taken.iter().all(|other| rect.intersect(*other).is_none());
+        let mut choices = corners.into_iter().filter(|&(_, y)| fits(y)).map(inside);
+        choices.find(free).or_else(|| {
+            let first = corners
+                .into_iter()
+                .find(|&(_, y)| fits(y))
+                .unwrap_or(corners[1]);
+            Some(inside(first))
+        })
+    }
+
+    fn draw_tag(&self, image: &mut RgbImage, place: Rect, text: &str, colour: Rgb<u8>) {
+        draw_filled_rect_mut(image, place, colour);
+        let (x, y) = (place.left() + self.margin, place.top() + self.margin / 2);
+        draw_text_mut(image, text_colour(colour), x, y, self.font, &*FONT, text);
+    }
+}
+
+/// The outline of a box, `thickness` pixels wide towards its inside, with a thin dark line along it that keeps it apart
+/// from a background of its own colour.
+fn draw_box(image: &mut RgbImage, bounds: &BoundingBox, thickness: i32, colour: Rgb<u8>) {
+    let (left, top) = (bounds.x_min.floor() as i32, bounds.y_min.floor() as i32);
+    let (right, bottom) = (bounds.x_max.ceil() as i32, bounds.y_max.ceil() as i32);
+    let mut frame = |inset: i32, thickness: i32, colour| {
+        let (left, top) = (left + inset, top + inset);
+        let (width, height) = (right - inset - left, bottom - inset - top);
+        let thickness = thickness.min(width).min(height);
+        if thickness < 1 {
+            return;
+        }
+        let mut fill = |x: i32, y: i32, width: i32, height: i32| {
+            draw_filled_rect_mut(
+                image,
+                Rect::at(x, y).of_size(width as u32, height as u32),
+                colour,
+            );
+        };
+        fill(left, top, width, thickness);
+        fill(left, top + height - thickness, width, thickness);
+        fill(left, top, thickness, height);
+        fill(left + width - thickness, top, thickness, height);
+    };
+    frame(thickness, (thickness / 2).max(1), Rgb([20; 3]));
+    frame(0, thickness, colour);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detection(class_id: usize, [x_min, y_min, x_max, y_max]: [f32; 4]) -> Detection {
+        Detection {
+            label: "thing".into(),
+            class_id,
+            confidence: 0.876,
+            bounding_box: BoundingBox {
+                x_min,
+                y_min,
+                x_max,
+                y_max,
+            },
+        }
+    }
+
+    #[test]
+    fn classes_have_colours_far_apart() {
+        for a in 0..12 {
+            for b in 0..a {
+                let (Rgb(x), Rgb(y)) = (class_colour(a), class_colour(b));
+                let distance: u32 = x.iter().zip(y).map(|(x, y)| u32::from(x.abs_diff(y))).sum();
+                assert!(distance >= 30, "{a} {b}: {x:?} {y:?}");
+            }
+        }
+        assert_eq!(hsv(0.0, 1.0, 1.0), Rgb([255, 0, 0]));
+        assert_eq!(hsv(1.0 / 3.0, 1.0, 1.0), Rgb([0, 255, 0]));
+        assert_eq!(hsv(0.5, 0.0, 0.5), Rgb([128; 3]));
+    }
+
+    #[test]
+    fn text_stands_out_from_its_tag() {
+        assert_eq!(text_colour(Rgb([255, 255, 0])), Rgb([0; 3]));
+        assert_eq!(text_colour(Rgb([0, 0, 255])), Rgb([255; 3]));
+    }
+
+    #[test]
+    fn outline_lies_where_the_box_is() {
+        let mut image = RgbImage::new(200, 200);
+        annotate(&mut image, &[detection(3, [50.0, 60.0, 150.0, 160.0])]);
+        let colour = class_colour(3);
+        for (x, y) in [(50, 100), (149, 100), (100, 60), (100, 159)] {
+            assert_eq!(*image.get_pixel(x, y), colour, "{x} {y}");
+        }
+        for (x, y) in [(49, 100), (150, 100), (100, 110), (100, 160)] {
+            assert_eq!(*image.get_pixel(x, y), Rgb([0; 3]), "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn tags_stay_inside_and_apart() {
+        let image = RgbImage::new(640, 480);
+        let style = Style::for_size(640, 480);
+        let mut taken = Vec::new();
+        for bounds in [
+            [600.0, 0.0, 640.0, 480.0],
+            [600.0, 0.0, 640.0, 480.0],
+            [0.0, 0.0, 640.0, 480.0],
+        ] {
+            let bounds = detection(0, bounds).bounding_box;
+            let place = style
+                .place("a rather long label 88%", &bounds, &image, &taken)
+                .unwrap();
+            assert!(place.left() >= 0 && place.top() >= 0);
+            assert!(place.right() < 640 && place.bottom() < 480);
+            assert!(taken.iter().all(|other| place.intersect(*other).is_none()));
+            taken.push(place);
+        }
+    }
+
+    #[test]
+    fn pictures_and_boxes_of_any_size_are_drawn() {
+        for (width, height) in [(1, 1), (3, 200), (200, 3), (40, 40)] {
+            let mut image = RgbImage::new(width, height);
+            let bounds = [0.0, 0.0, width as f32, height as f32];
+            annotate(
+                &mut image,
+                &[detection(1, bounds), detection(2, [0.5, 0.5, 0.6, 0.6])],
+            );
+            assert_ne!(*image.get_pixel(0, 0), Rgb([0; 3]));
+        }
+    }
 }

@@ -9,7 +9,8 @@ const QUALITY: u8 = 80;
 
 /// The picture of a scene with its boxes drawn. An error if a side is above 65535 pixels, which JPEG cannot hold.
 pub fn annotated(scene: &Scene) -> Result<Vec<u8>> {
-    let picture = draw::annotate(&scene.frame, &scene.detections);
+    let mut picture = draw::frame_to_rgb(&scene.frame);
+    draw::annotate(&mut picture, &scene.detections);
     let (Ok(width), Ok(height)) = (
         u16::try_from(picture.width()),
         u16::try_from(picture.height()),

@@ -1,6 +1,15 @@
 //! Where frames come from.
 
 mod convert;
+mod ffmpeg;
+mod files;
+mod mjpeg;
+mod open;
+mod stream;
+mod y4m;
+
+pub use files::read_picture;
+pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -85,4 +94,48 @@ pub trait FrameSource: Send {
 
     /// Whether every frame waits to be seen (pictures, files read as fast as possible), or only the newest counts.
     fn is_live(&self) -> bool;
+}
+
+/// The pixels of a frame before it is known when and where it counts.
+#[derive(Clone, Debug, PartialEq)]
+struct Picture {
+    width: usize,
+    height: usize,
+    format: PixelFormat,
+    range: YuvRange,
+    data: Vec<u8>,
+}
+
+/// The most pixels that one picture may have.
+const MAX_PIXELS: usize = 100_000_000;
+
+impl Picture {
+    /// A frame taken now.
+    fn into_frame(self, index: u64, source: &Arc<str>) -> Frame {
+        Frame {
+            width: self.width,
+            height: self.height,
+            format: self.format,
+            range: self.range,
+            data: self.data,
+            index,
+            captured: Instant::now(),
+            timestamp: SystemTime::now(),
+            source: source.clone(),
+        }
+    }
+}
+
+/// Whether a picture of this size is accepted: neither empty nor above [`MAX_PIXELS`].
+fn is_sane_size(width: usize, height: usize) -> bool {
+    let pixels = width.checked_mul(height);
+    pixels.is_some_and(|pixels| (1..=MAX_PIXELS).contains(&pixels))
+}
+
+/// An [`Error::Source`](crate::Error::Source).
+fn source_error(source_name: &str, reason: impl Into<String>) -> crate::Error {
+    crate::Error::Source {
+        source_name: source_name.into(),
+        reason: reason.into(),
+    }
 }

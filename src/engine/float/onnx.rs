@@ -1,0 +1,239 @@
+//! A float ONNX file becomes a tract model.
+
+use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::{Framework, InferenceModel, InferenceModelExt};
+use tract_onnx::tract_core::internal::{DatumType, DimLike, SpecialOps, TypedModel};
+use tract_onnx::tract_core::ops::cast::cast;
+use tract_onnx::tract_hir::infer::{Factoid, InferenceFact};
+
+use super::{Prepared, Slot, refused, zeros};
+use crate::error::{Error, Result};
+use crate::tensor::{DType, Shape, TensorInfo};
+
+/// Loads the file with the shapes it declares; a batch dimension that it leaves open is 1.
+pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
+    let framework = tract_onnx::onnx()
+        .with_ignore_output_shapes(true)
+        .with_ignore_output_types(true)
+        .with_ignore_value_info(true);
+    let proto = framework
+        .proto_model_for_read(&mut &*bytes)
+        .map_err(|error| Error::model(name, format!("not a readable ONNX file: {error:#}")))?;
+    check_nodes(&proto, name)?;
+    let names = output_names(&proto);
+    let model = framework
+        .model_for_proto_model(&proto)
+        .map_err(|error| refused(name, &error))?;
+    let (model, inputs) = fix_inputs(model, name)?;
+    let mut model = model.into_typed().map_err(|error| refused(name, &error))?;
+    check_sizes(&model, name)?;
+    let outputs = fix_outputs(&mut model, &names, name)?;
+    let (count, fetched) = (inputs.len(), outputs.len());
+    let slot = |info: TensorInfo| Slot {
+        data: zeros(&info),
+        info,
+    };
+    Ok(Prepared {
+        model,
+        slots: inputs.into_iter().chain(outputs).map(slot).collect(),
+        inputs: (0..count).collect(),
+        fetched: (0..fetched)
+            .map(|output| (output, count + output))
+            .collect(),
+        post: Vec::new(),
+        outputs: (count..count + fetched).collect(),
+        made: (count..count + fetched).collect(),
+    })
+}
+
+/// Refuses what must not reach tract: quantized operators, some of which it answers wrongly, and axes of a
+/// transposition that are no permutation, on which it never ends.
+fn check_nodes(proto: &ModelProto, name: &str) -> Result<()> {
+    let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
+    for (index, node) in nodes.enumerate() {
+        let op = node.op_type.as_str();
+        let quantized =
+            op.contains("QuantizeLinear") || op.starts_with("QLinear") || op.ends_with("Integer");
+        if quantized {
+            return Err(Error::Unsupported {
+                model: name.to_owned(),
+                feature: format!("operator {index} ({op}) of a quantized ONNX file"),
+                advice: "use the float .onnx file, or a quantized .tflite file of the model".into(),
+            });
+        }
+        let mut axes = node.attribute.iter().filter(|list| list.name == "perm");
+        if axes.any(|list| !is_permutation(&list.ints)) {
+            let reason = format!("operator {index} ({op}) permutes axes that are not there");
+            return Err(Error::model(name, reason + "; export the model again"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the list holds each of `0..length` once.
+fn is_permutation(axes: &[i64]) -> bool {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted.into_iter().eq(0..axes.len() as i64)
+}
+
+/// Refuses values so large that computing them would exhaust the memory of a small machine.
+fn check_sizes(model: &TypedModel, name: &str) -> Result<()> {
+    const MAX_ELEMENTS: usize = 1 << 26;
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let dims = output.fact.shape.as_concrete();
+            let shape = dims.and_then(|dims| Shape::checked(dims.to_vec()));
+            if dims.is_some() && shape.is_none_or(|shape| shape.elements() > MAX_ELEMENTS) {
+                return Err(Error::Unsupported {
+                    model: name.to_owned(),
+                    feature: format!("{}, a value of {:?},", node.name, output.fact),
+                    advice: "export the model for a smaller picture".into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn output_names(proto: &ModelProto) -> Vec<String> {
+    let outputs = proto.graph.iter().flat_map(|graph| &graph.output);
+    outputs.map(|output| output.name.clone()).collect()
+}
+
+fn fix_inputs(mut model: InferenceModel, name: &str) -> Result<(InferenceModel, Vec<TensorInfo>)> {
+    let mut infos = Vec::new();
+    let count = model.inputs.len();
+    for index in 0..count {
+        let fact = model
+            .input_fact(index)
+            .map_err(|e| refused(name, &e))?
+            .clone();
+        let outlet = model.inputs[index];
+        let label = model.node(outlet.node).name.clone();
+        let (dtype, shape) = input_type(&fact, &label, name)?;
+        let fixed = InferenceFact::dt_shape(super::build::datum_type(dtype), shape.dims());
+        let set = model.set_input_fact(index, fixed);
+        set.map_err(|error| refused(name, &error))?;
+        infos.push(TensorInfo {
+            name: label,
+            shape,
+            dtype,
+            quant: None,
+        });
+    }
+    Ok((model, infos))
+}
+
+fn input_type(fact: &InferenceFact, label: &str, name: &str) -> Result<(DType, Shape)> {
+    let unsupported = |what: String, advice: &str| Error::Unsupported {
+        model: name.to_owned(),
+        feature: format!("input {label} with {what}"),
+        advice: advice.into(),
+    };
+    let dtype = match fact.datum_type.concretize() {
+        Some(DatumType::F32) => DType::F32,
+        Some(DatumType::U8) => DType::U8,
+        Some(DatumType::I8) => DType::I8,
+        Some(DatumType::I32) => DType::I32,
+        other => {
+            let what = format!("element type {other:?}");
+            return Err(unsupported(what, "export the model with float32 inputs"));
+        }
+    };
+    let export = "export the model with a fixed input shape";
+    let Some(rank) = fact.shape.rank().concretize() else {
+        return Err(unsupported("a shape of unknown rank".into(), export));
+    };
+    let mut dims = Vec::new();
+    for axis in 0..rank as usize {
+        let dim = fact.shape.dim(axis).and_then(|dim| dim.concretize());
+        let known = dim.and_then(|dim| dim.to_usize().ok());
+        match known {
+            Some(dim) if dim > 0 => dims.push(dim),
+            _ if axis == 0 => dims.push(1),
+            _ => {
+                return Err(unsupported(
+                    format!("an open dimension (axis {axis})"),
+                    export,
+                ));
+            }
+        }
+    }
+    let shape = Shape::checked(dims);
+    let shape = shape.ok_or_else(|| unsupported("more than 2^28 elements".into(), export))?;
+    Ok((dtype, shape))
+}
+
+/// Gives every output a type that eyas has; integers and truth values become int32, other floats float32.
+fn fix_outputs(model: &mut TypedModel, names: &[String], name: &str) -> Result<Vec<TensorInfo>> {
+    let mut outlets = model.outputs.clone();
+    let mut infos = Vec::new();
+    for (index, outlet) in outlets.iter_mut().enumerate() {
+        let fact = model.outlet_fact(*outlet).map_err(|e| refused(name, &e))?;
+        let label = names.get(index).cloned().unwrap_or_default();
+        let shape = fact.shape.as_concrete().map(<[usize]>::to_vec);
+        let Some(shape) = shape.and_then(Shape::checked) else {
+            return Err(Error::Unsupported {
+                model: name.to_owned(),
+                feature: format!("output {label} of a shape that depends on the data ({fact:?})"),
+                advice: "export the model without its non-maximum suppression".into(),
+            });
+        };
+        let dtype = match fact.datum_type {
+            DatumType::U8 => DType::U8,
+            DatumType::I8 => DType::I8,
+            found if found.is_float() => DType::F32,
+            _ => DType::I32,
+        };
+        let target = super::build::datum_type(dtype);
+        if fact.datum_type != target {
+            let cast = model.wire_node(format!("output{index}.cast"), cast(target), &[*outlet]);
+            *outlet = cast.map_err(|error| refused(name, &error))?[0];
+        }
+        infos.push(TensorInfo {
+            name: label,
+            shape,
+            dtype,
+            quant: None,
+        });
+    }
+    let selected = model.select_output_outlets(&outlets);
+    selected.map_err(|error| refused(name, &error))?;
+    Ok(infos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
+
+    fn transposition(ints: Vec<i64>) -> ModelProto {
+        let perm = AttributeProto {
+            name: "perm".into(),
+            ints,
+            ..AttributeProto::default()
+        };
+        let node = NodeProto {
+            op_type: "Transpose".into(),
+            attribute: vec![perm],
+            ..NodeProto::default()
+        };
+        let graph = GraphProto {
+            node: vec![node],
+            ..GraphProto::default()
+        };
+        ModelProto {
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
+    }
+
+    #[test]
+    fn only_permutations_reach_tract() {
+        assert!(check_nodes(&transposition(vec![0, 2, 3, 1]), "m").is_ok());
+        for wrong in [vec![0, 2, 2, 1], vec![0, 4, 3, 1], vec![-1, 0]] {
+            assert!(check_nodes(&transposition(wrong), "m").is_err());
+        }
+    }
+}
