@@ -10,6 +10,7 @@ mod metadata;
 mod operators;
 mod options;
 mod refusal;
+mod slices;
 mod windows;
 
 use flatbuffers::VerifierOptions;
