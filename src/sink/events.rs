@@ -1,9 +1,15 @@
 //! One line of JSON for each scene.
 
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::Scene;
+use super::{Delivery, Scene, Sink};
 use crate::detect::Detection;
+use crate::error::{Error, Result};
 
 /// What `detect --json`, `--events` and the live page say of one scene. Keys are part of the manual.
 #[derive(Debug, Serialize)]
@@ -40,17 +46,79 @@ impl<'a> EventRecord<'a> {
     }
 }
 
+/// Writes a line for each scene, at once.
+pub struct EventsSink {
+    writer: Box<dyn Write + Send>,
+    /// What messages call the writer.
+    target: String,
+    on_closed: Box<dyn Fn() + Send>,
+}
+
+impl EventsSink {
+    /// Writes to `writer`. When its reader is gone (a closed pipe), `on_closed` is called instead of an error.
+    pub fn new(
+        writer: Box<dyn Write + Send>,
+        target: impl Into<String>,
+        on_closed: impl Fn() + Send + 'static,
+    ) -> Self {
+        Self {
+            writer,
+            target: target.into(),
+            on_closed: Box::new(on_closed),
+        }
+    }
+
+    /// Writes to the end of a file, or to standard output if `target` is `-`.
+    pub fn open(target: &Path, on_closed: impl Fn() + Send + 'static) -> Result<Self> {
+        if target == Path::new("-") {
+            return Ok(Self::new(
+                Box::new(io::stdout()),
+                "standard output",
+                on_closed,
+            ));
+        }
+        let name = target.display().to_string();
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(target)
+            .map_err(Error::io(format!("open {name} for events")))?;
+        Ok(Self::new(Box::new(file), name, on_closed))
+    }
+}
+
+impl Sink for EventsSink {
+    fn name(&self) -> &str {
+        "events"
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::Every
+    }
+
+    fn consume(&mut self, scene: &Arc<Scene>) -> Result<()> {
+        let mut line = EventRecord::new(scene).to_line();
+        line.push('\n');
+        let written = self.writer.write_all(line.as_bytes());
+        match written.and_then(|()| self.writer.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                (self.on_closed)();
+                Ok(())
+            }
+            outcome => outcome.map_err(Error::io(format!("write to {}", self.target))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::{Duration, Instant, UNIX_EPOCH};
 
     use super::*;
     use crate::detect::BoundingBox;
     use crate::source::{Frame, PixelFormat, YuvRange};
 
-    #[test]
-    fn record_is_the_documented_line() {
+    fn scene() -> Scene {
         let frame = Frame {
             width: 640,
             height: 480,
@@ -62,7 +130,7 @@ mod tests {
             timestamp: UNIX_EPOCH + Duration::from_millis(1_767_225_600_000),
             source: "cat.jpg".into(),
         };
-        let scene = Scene {
+        Scene {
             frame: Arc::new(frame),
             detections: vec![Detection {
                 label: "cat".into(),
@@ -76,7 +144,12 @@ mod tests {
                 },
             }],
             inference: Duration::from_micros(11_200),
-        };
+        }
+    }
+
+    #[test]
+    fn record_is_the_documented_line() {
+        let scene = scene();
         assert_eq!(
             EventRecord::new(&scene).to_line(),
             concat!(
@@ -85,5 +158,31 @@ mod tests {
                 r#""box":{"x_min":12.0,"y_min":30.5,"x_max":200.1,"y_max":310.0}}]}"#
             )
         );
+    }
+    #[test]
+    fn lines_are_appended_to_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        for _ in 0..2 {
+            let mut sink = EventsSink::open(&path, || panic!("closed")).unwrap();
+            sink.consume(&Arc::new(scene())).unwrap();
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line = EventRecord::new(&scene()).to_line();
+        assert_eq!(text, format!("{line}\n{line}\n"));
+        let error = EventsSink::open(folder.path(), || ()).err().unwrap();
+        assert!(error.to_string().contains("for events"), "{error}");
+    }
+
+    #[test]
+    fn closed_pipe_is_told_and_no_error() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let closed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let told = closed.clone();
+        let tell = move || told.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut sink = EventsSink::new(Box::new(writer), "pipe", tell);
+        sink.consume(&Arc::new(scene())).unwrap();
+        assert!(closed.load(std::sync::atomic::Ordering::Relaxed));
     }
 }

@@ -2,6 +2,9 @@
 
 pub mod draw;
 pub mod events;
+pub mod jpeg;
+pub mod snapshot;
+pub mod web;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,259 @@
+//! What `run` is told: flags win over the configuration file, the file over the defaults.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::load::{self, ModelArgs};
+use crate::error::{Error, Result};
+use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+const DEFAULT_SOURCE: &str = "auto";
+
+/// Watches a source and shows what is found.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Picture, folder, video, URL, `-` for stdin, raw:FORMAT[:FILE]
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Size of raw frames, and what ffmpeg scales videos to
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    size: Option<[usize; 2]>,
+    /// Frames a second at which files are played, or `max`
+    #[arg(long, value_name = "N", value_parser = parse_fps)]
+    fps: Option<Pace>,
+    /// Start files again at their end
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Address and port of the live page [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen, conflicts_with = "no_listen")]
+    listen: Option<SocketAddr>,
+    /// Serve no live page
+    #[arg(long)]
+    no_listen: bool,
+    /// Write a line of JSON for each frame to a file, or to stdout with `-`
+    #[arg(long, value_name = "-|FILE")]
+    events: Option<PathBuf>,
+    /// Write annotated pictures of what is found into a folder
+    #[arg(long, value_name = "DIR")]
+    snapshots: Option<PathBuf>,
+    /// End after so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    frames: Option<u64>,
+    /// TOML file with the flags above as keys
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The keys of the configuration file: the long flags.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    model: Option<PathBuf>,
+    labels: Option<PathBuf>,
+    confidence: Option<f32>,
+    threads: Option<usize>,
+    isa: Option<String>,
+    source: Option<String>,
+    size: Option<String>,
+    fps: Option<toml::Value>,
+    #[serde(rename = "loop")]
+    repeat: Option<bool>,
+    listen: Option<String>,
+    no_listen: Option<bool>,
+    events: Option<PathBuf>,
+    snapshots: Option<PathBuf>,
+    frames: Option<u64>,
+}
+
+/// What `run` does, all said.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub model: ModelArgs,
+    pub source: String,
+    pub source_options: SourceOptions,
+    /// `None`: no live page.
+    pub listen: Option<SocketAddr>,
+    pub events: Option<PathBuf>,
+    pub snapshots: Option<PathBuf>,
+    pub frames: Option<u64>,
+}
+
+impl Settings {
+    /// Reads the configuration file if one is named.
+    pub fn resolve(args: Args) -> Result<Self> {
+        let Some(path) = args.config.clone() else {
+            return Self::merge(args, File::default(), "");
+        };
+        let name = path.display().to_string();
+        let text =
+            std::fs::read_to_string(&path).map_err(Error::io(format!("read {name}")))?;
+        let file = parse(&text, &name)?;
+        Self::merge(args, file, &name)
+    }
+
+    fn merge(args: Args, file: File, name: &str) -> Result<Self> {
+        let key = Key(name);
+        let fps = file.fps.map(|fps| match fps {
+            toml::Value::String(text) => text,
+            number => number.to_string(),
+        });
+        let model = ModelArgs {
+            model: args.model.model.or(file.model),
+            labels: args.model.labels.or(file.labels),
+            confidence: args.model.confidence.or(key.parsed(
+                "confidence",
+                file.confidence.map(|number| number.to_string()),
+                load::parse_confidence,
+            )?),
+            threads: args.model.threads.or(key.parsed(
+                "threads",
+                file.threads.map(|number| number.to_string()),
+                load::parse_threads,
+            )?),
+            isa: args
+                .model
+                .isa
+                .or(key.parsed("isa", file.isa, load::parse_isa)?),
+        };
+        let source_options = SourceOptions {
+            size: args.size.or(key.parsed("size", file.size, parse_size)?),
+            pace: args
+                .fps
+                .or(key.parsed("fps", fps, parse_fps)?)
+                .unwrap_or_default(),
+            repeat: args.repeat || file.repeat.unwrap_or(false),
+        };
+        let file_listen = key.parsed("listen", file.listen, parse_listen)?;
+        let silent = args.no_listen || (args.listen.is_none() && file.no_listen == Some(true));
+        let default = || parse_listen(DEFAULT_LISTEN).map_err(Error::Internal);
+        let listen = match args.listen.or(file_listen) {
+            _ if silent => None,
+            Some(listen) => Some(listen),
+            None => Some(default()?),
+        };
+        if file.frames == Some(0) {
+            return Err(key.error("frames", "not a whole number above 0"));
+        }
+        Ok(Self {
+            model,
+            source: args
+                .source
+                .or(file.source)
+                .unwrap_or_else(|| DEFAULT_SOURCE.into()),
+            source_options,
+            listen,
+            events: args.events.or(file.events),
+            snapshots: args.snapshots.or(file.snapshots),
+            frames: args.frames.or(file.frames),
+        })
+    }
+
+    /// Whether lines of JSON go to standard output.
+    pub fn events_to_stdout(&self) -> bool {
+        self.events.as_deref() == Some(Path::new("-"))
+    }
+}
+
+fn parse(text: &str, name: &str) -> Result<File> {
+    toml::from_str(text)
+        .map_err(|error| Error::Usage(format!("{name}: {}", error.to_string().trim_end())))
+}
+
+/// Names the file and the key in errors.
+struct Key<'a>(&'a str);
+
+impl Key<'_> {
+    fn error(&self, key: &str, reason: &str) -> Error {
+        Error::Usage(format!("{}: {key}: {reason}", self.0))
+    }
+
+    fn parsed<T>(
+        &self,
+        key: &str,
+        value: Option<String>,
+        parse: impl Fn(&str) -> std::result::Result<T, String>,
+    ) -> Result<Option<T>> {
+        value
+            .map(|text| parse(&text).map_err(|reason| self.error(key, &reason)))
+            .transpose()
+    }
+}
+
+/// `ADDR:PORT`; `localhost` stands for 127.0.0.1.
+fn parse_listen(text: &str) -> std::result::Result<SocketAddr, String> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.into(),
+    };
+    numeric
+        .parse()
+        .map_err(|_| "not an address and port like 127.0.0.1:8080 or [::1]:8080".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn settings(flags: &[&str], toml: &str) -> Result<Settings> {
+        let args = Cli::try_parse_from(["eyas"].iter().chain(flags)).unwrap().args;
+        Settings::merge(args, parse(toml, "eyas.toml")?, "eyas.toml")
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let toml = "model = 'a.tflite'\nconfidence = 0.7\nsource = 'x.mp4'\nsize = '64x48'\nfps = 5\nloop = true\n\
+                    listen = '127.0.0.1:1'\nframes = 3\nthreads = 2";
+        let found = settings(&["-c", "0.2", "--listen", "localhost:2", "--frames", "9"], toml).unwrap();
+        assert_eq!(found.model.confidence, Some(0.2));
+        assert_eq!(found.model.model, Some("a.tflite".into()));
+        assert_eq!(found.model.threads, Some(2));
+        assert_eq!(found.source, "x.mp4");
+        assert_eq!(found.source_options.size, Some([64, 48]));
+        assert_eq!(found.source_options.pace, Pace::Fps(5.0));
+        assert!(found.source_options.repeat);
+        assert_eq!(found.listen.unwrap().port(), 2);
+        assert_eq!(found.frames, Some(9));
+        let found = settings(&[], "").unwrap();
+        assert_eq!(found.source, "auto");
+        assert_eq!(found.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    }
+
+    #[test]
+    fn no_listen_silences_the_file_and_listen_outvotes_its_silence() {
+        let listen = |flags: &[&str], toml| settings(flags, toml).unwrap().listen;
+        assert_eq!(listen(&["--no-listen"], "listen = '127.0.0.1:1'"), None);
+        assert_eq!(listen(&[], "no-listen = true"), None);
+        assert!(listen(&["--listen", "[::1]:0"], "no-listen = true").is_some());
+    }
+
+    #[test]
+    fn wrong_keys_and_values_are_named() {
+        for (toml, word) in [
+            ("modle = 'x'", "modle"),
+            ("confidence = 2", "confidence"),
+            ("size = '0x4'", "size"),
+            ("fps = 'quick'", "fps"),
+            ("listen = 'here'", "listen"),
+            ("frames = 0", "frames"),
+            ("loop = 3", "loop"),
+        ] {
+            let error = settings(&[], toml).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(text.starts_with("eyas.toml: ") && text.contains(word), "{text}");
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! Threads between sources, detection and sinks.

@@ -1,0 +1,144 @@
+//! A bounded queue between two threads.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Holds at most `capacity` items. With a capacity of 1 and [`Queue::push_newest`] it is a slot for the newest item.
+#[derive(Debug)]
+pub(super) struct Queue<T> {
+    capacity: usize,
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<T>,
+    closed: bool,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue. `capacity` is at least 1.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                closed: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Adds an item without waiting. A full queue gives up its oldest items: returns how many. A closed queue gives up
+    /// the new item and counts nothing.
+    pub fn push_newest(&self, item: T) -> u64 {
+        let mut state = self.lock();
+        if state.closed {
+            return 0;
+        }
+        let mut dropped = 0;
+        while state.items.len() >= self.capacity {
+            state.items.pop_front();
+            dropped += 1;
+        }
+        state.items.push_back(item);
+        drop(state);
+        self.changed.notify_all();
+        dropped
+    }
+
+    /// Adds an item, waiting for room. `false` if the queue was closed meanwhile.
+    pub fn push_wait(&self, item: T) -> bool {
+        let mut state = self.lock();
+        while state.items.len() >= self.capacity && !state.closed {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return false;
+        }
+        state.items.push_back(item);
+        drop(state);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Takes the oldest item, waiting for one. `None` once the queue is closed and empty.
+    pub fn pop(&self) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(item) = state.items.pop_front() {
+                drop(state);
+                self.changed.notify_all();
+                return Some(item);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes no more items; those inside can still be popped.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Takes no more items and drops those inside.
+    pub fn abort(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.items.clear();
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn full_queue_gives_up_the_oldest() {
+        let queue = Queue::new(2);
+        assert_eq!((queue.push_newest(1), queue.push_newest(2)), (0, 0));
+        assert_eq!(queue.push_newest(3), 1);
+        queue.close();
+        assert_eq!(queue.push_newest(4), 0);
+        assert_eq!(
+            (queue.pop(), queue.pop(), queue.pop()),
+            (Some(2), Some(3), None)
+        );
+    }
+
+    #[test]
+    fn waiting_push_waits_for_room_and_wakes_when_closed() {
+        let queue = Arc::new(Queue::new(1));
+        assert!(queue.push_wait(1));
+        let pusher = {
+            let queue = queue.clone();
+            std::thread::spawn(move || (queue.push_wait(2), queue.push_wait(3)))
+        };
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(!pusher.is_finished());
+        assert_eq!(queue.pop(), Some(1));
+        std::thread::sleep(Duration::from_millis(20));
+        queue.abort();
+        assert_eq!(pusher.join().unwrap(), (true, false));
+        assert_eq!(queue.pop(), None);
+    }
+}

@@ -1,0 +1,250 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use super::*;
+use crate::sink::Scene;
+use crate::source::{Next, PixelFormat, YuvRange};
+
+/// Tells what a script says; then ends.
+struct Scripted<F>(F, bool);
+
+impl<F: FnMut() -> Result<Next> + Send> FrameSource for Scripted<F> {
+    fn name(&self) -> &str {
+        "script"
+    }
+    fn next(&mut self) -> Result<Next> {
+        (self.0)()
+    }
+    fn is_live(&self) -> bool {
+        self.1
+    }
+}
+
+fn frame(index: u64) -> Next {
+    Next::Frame(Frame {
+        width: 2,
+        height: 2,
+        format: PixelFormat::Grey,
+        range: YuvRange::Full,
+        data: vec![0; 4],
+        index,
+        captured: Instant::now(),
+        timestamp: SystemTime::now(),
+        source: "script".into(),
+    })
+}
+
+fn counted(frames: u64, live: bool, pause: Duration) -> Box<dyn FrameSource> {
+    let mut index = 0;
+    Box::new(Scripted(
+        move || {
+            std::thread::sleep(pause);
+            index += 1;
+            Ok(if index > frames {
+                Next::End
+            } else {
+                frame(index - 1)
+            })
+        },
+        live,
+    ))
+}
+
+#[derive(Clone)]
+struct Recorder {
+    seen: Arc<Mutex<Vec<u64>>>,
+    delivery: Delivery,
+    pause: Duration,
+}
+
+impl Recorder {
+    fn new(delivery: Delivery, pause: Duration) -> Self {
+        Self {
+            seen: Arc::default(),
+            delivery,
+            pause,
+        }
+    }
+    fn seen(&self) -> Vec<u64> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Sink for Recorder {
+    fn name(&self) -> &str {
+        "recorder"
+    }
+    fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+    fn consume(&mut self, scene: &Arc<Scene>) -> Result<()> {
+        std::thread::sleep(self.pause);
+        self.seen.lock().unwrap().push(scene.frame.index);
+        Ok(())
+    }
+}
+
+fn pipeline(source: Box<dyn FrameSource>, detect_time: Duration) -> Pipeline {
+    Pipeline {
+        source,
+        detect: Box::new(move |_| {
+            std::thread::sleep(detect_time);
+            Ok(Detected::default())
+        }),
+        sinks: Vec::new(),
+        telemetry: Arc::default(),
+        stop: Stop::new(),
+        frame_limit: None,
+    }
+}
+
+const NO_TIME: Duration = Duration::ZERO;
+const MILLI: Duration = Duration::from_millis(1);
+
+#[test]
+fn finite_sources_reach_every_sink_in_order() {
+    let sink = Recorder::new(Delivery::Every, NO_TIME);
+    let mut pipeline = pipeline(counted(50, false, NO_TIME), MILLI);
+    pipeline.sinks = vec![Box::new(sink.clone())];
+    let telemetry = pipeline.telemetry.clone();
+    pipeline.run().unwrap();
+    assert_eq!(sink.seen(), (0..50).collect::<Vec<_>>());
+    let snapshot = telemetry.snapshot();
+    assert_eq!(
+        (snapshot.captured, snapshot.inferred, snapshot.dropped),
+        (50, 50, 0)
+    );
+    assert_eq!(snapshot.source, SourceState::Ended);
+}
+
+#[test]
+fn live_sources_drop_stale_frames_and_count_them() {
+    let mut pipeline = pipeline(counted(100, true, MILLI), 10 * MILLI);
+    let sink = Recorder::new(Delivery::Every, NO_TIME);
+    pipeline.sinks = vec![Box::new(sink.clone())];
+    let telemetry = pipeline.telemetry.clone();
+    pipeline.run().unwrap();
+    let snapshot = telemetry.snapshot();
+    assert!(snapshot.dropped > 50, "{snapshot:?}");
+    assert_eq!(snapshot.captured, snapshot.dropped + snapshot.inferred);
+    assert_eq!(sink.seen().last(), Some(&99));
+}
+
+#[test]
+fn slow_sinks_skip_and_do_not_slow_detection() {
+    let newest = Recorder::new(Delivery::Newest, 50 * MILLI);
+    let every = Recorder::new(Delivery::Every, 20 * MILLI);
+    let mut pipeline = pipeline(counted(100, false, NO_TIME), MILLI);
+    pipeline.sinks = vec![Box::new(newest.clone()), Box::new(every.clone())];
+    let telemetry = pipeline.telemetry.clone();
+    pipeline.run().unwrap();
+    let sinks = telemetry.snapshot().sinks;
+    assert!(newest.seen().len() < 20);
+    assert_eq!(newest.seen().last(), Some(&99));
+    for sink in &sinks {
+        assert_eq!(sink.consumed + sink.dropped, 100, "{sink:?}");
+    }
+    assert!(sinks[1].consumed >= 64);
+}
+
+#[test]
+fn frame_limit_ends_the_run() {
+    let mut pipeline = pipeline(counted(u64::MAX, false, NO_TIME), NO_TIME);
+    pipeline.frame_limit = Some(7);
+    let telemetry = pipeline.telemetry.clone();
+    pipeline.run().unwrap();
+    assert_eq!(telemetry.inferred(), 7);
+}
+
+#[test]
+fn stop_wakes_a_waiting_pipeline() {
+    let pipeline = pipeline(counted(u64::MAX, false, NO_TIME), 5 * MILLI);
+    let stop = pipeline.stop.clone();
+    let start = Instant::now();
+    let runner = std::thread::spawn(move || pipeline.run());
+    std::thread::sleep(50 * MILLI);
+    stop.stop();
+    runner.join().unwrap().unwrap();
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn source_stuck_in_next_is_left_behind() {
+    let release = Arc::new(AtomicBool::new(false));
+    let blocked = release.clone();
+    let source = Scripted(
+        move || {
+            while !blocked.load(Ordering::Relaxed) {
+                std::thread::sleep(10 * MILLI);
+            }
+            Ok(Next::End)
+        },
+        true,
+    );
+    let pipeline = pipeline(Box::new(source), NO_TIME);
+    let stop = pipeline.stop.clone();
+    let start = Instant::now();
+    let runner = std::thread::spawn(move || pipeline.run());
+    std::thread::sleep(50 * MILLI);
+    stop.stop();
+    runner.join().unwrap().unwrap();
+    assert!(start.elapsed() >= PATIENCE && start.elapsed() < PATIENCE * 2);
+    release.store(true, Ordering::Relaxed);
+}
+
+#[test]
+fn panics_and_errors_end_the_run_with_an_error() {
+    let mut broken = pipeline(counted(u64::MAX, false, NO_TIME), NO_TIME);
+    broken.detect = Box::new(|frame| {
+        assert!(frame.index < 3, "frame {} is too much", frame.index);
+        Ok(Detected::default())
+    });
+    let error = broken.run().unwrap_err();
+    assert!(matches!(error, Error::Internal(_)));
+    assert!(error.to_string().contains("frame 3 is too much"), "{error}");
+
+    let source = Scripted(|| Err(Error::Usage("gone".into())), true);
+    let error = pipeline(Box::new(source), NO_TIME).run().unwrap_err();
+    assert_eq!(error.to_string(), "gone");
+
+    let source = Scripted(|| panic!("lens"), true);
+    let error = pipeline(Box::new(source), NO_TIME).run().unwrap_err();
+    assert!(error.to_string().contains("lens"), "{error}");
+}
+
+#[test]
+fn no_signal_is_a_state_that_passes() {
+    let mut step = 0;
+    let telemetry: Arc<Telemetry> = Arc::default();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (watched, states) = (telemetry.clone(), seen.clone());
+    let source = Scripted(
+        move || {
+            states.lock().unwrap().push(watched.snapshot().source);
+            step += 1;
+            Ok(match step {
+                1 | 4 => frame(step),
+                2 | 3 => Next::NoSignal("unplugged".into()),
+                _ => Next::End,
+            })
+        },
+        true,
+    );
+    let mut pipeline = pipeline(Box::new(source), NO_TIME);
+    pipeline.telemetry = telemetry;
+    pipeline.run().unwrap();
+    let no_signal = SourceState::NoSignal {
+        reason: "unplugged".into(),
+    };
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            SourceState::Starting,
+            SourceState::Live,
+            no_signal.clone(),
+            no_signal,
+            SourceState::Live
+        ]
+    );
+}

@@ -1,0 +1,173 @@
+"use strict";
+
+const POLL_MS = 500;
+const TIMEOUT_MS = 3000;
+const STREAM_RETRY_MS = 2000;
+
+const byId = (id) => document.getElementById(id);
+const picture = byId("picture");
+const slider = byId("slider");
+
+let connected = false;
+let lastUptime = 0;
+let streamRetry = 0;
+let sliderBusyUntil = 0;
+let sliderTimer = 0;
+
+function text(id, value) {
+  byId(id).textContent = value;
+}
+
+function openStream() {
+  clearTimeout(streamRetry);
+  streamRetry = 0;
+  picture.src = `/stream.mjpg?${Date.now()}`;
+}
+
+picture.addEventListener("error", () => {
+  if (streamRetry === 0) {
+    streamRetry = setTimeout(openStream, STREAM_RETRY_MS);
+  }
+});
+
+function millis(value) {
+  return value === null ? "–" : `${value.toFixed(1)} ms`;
+}
+
+function percent(value) {
+  return value === null ? "–" : `${value.toFixed(0)} %`;
+}
+
+function duration(seconds) {
+  if (seconds === null) return "–";
+  return seconds < 10 ? `${(seconds * 1000).toFixed(0)} ms` : `${seconds.toFixed(0)} s`;
+}
+
+function showState(words, alarm, overlay) {
+  text("state", words);
+  byId("state").classList.toggle("alarm", alarm);
+  byId("overlay").hidden = overlay === null;
+  text("overlay", overlay ?? "");
+}
+
+function showSource(status) {
+  if (!status.healthy) {
+    showState("detection is stuck", true, null);
+    return;
+  }
+  switch (status.source.state) {
+    case "live":
+      showState("live", false, null);
+      break;
+    case "no_signal":
+      showState("no signal", true, `no signal: ${status.source.reason}`);
+      break;
+    case "ended":
+      showState("ended", false, null);
+      break;
+    default:
+      showState("starting", false, "waiting for the first picture");
+  }
+}
+
+function showDetections(scene) {
+  const detections = scene === null ? [] : scene.detections;
+  const rows = detections.map((detection) => {
+    const row = document.createElement("li");
+    const label = document.createElement("span");
+    label.textContent = detection.label;
+    const bar = document.createElement("progress");
+    bar.value = detection.confidence;
+    const number = document.createElement("span");
+    number.textContent = detection.confidence.toFixed(2);
+    row.append(label, bar, number);
+    return row;
+  });
+  if (rows.length === 0) {
+    const row = document.createElement("li");
+    row.className = "none";
+    row.textContent = "nothing";
+    rows.push(row);
+  }
+  byId("detections").replaceChildren(...rows);
+}
+
+function showThreshold(confidence) {
+  if (Date.now() < sliderBusyUntil) return;
+  slider.value = confidence;
+  text("threshold", confidence.toFixed(2));
+}
+
+function showMachine(system) {
+  text("cpu", percent(system.process_cpu_percent));
+  text("machine", percent(system.cpu_percent));
+  const bytes = system.rss_bytes;
+  text("memory", bytes === null ? "–" : `${(bytes / 1048576).toFixed(0)} MiB`);
+  const celsius = system.temperature_celsius;
+  byId("temperature-row").hidden = celsius === null;
+  text("temperature", celsius === null ? "" : `${celsius.toFixed(0)} °C`);
+  const flags = system.throttling;
+  byId("throttling-row").hidden = flags === null;
+  if (flags !== null) {
+    const now = Object.keys(flags).filter((name) => name !== "occurred" && flags[name]);
+    const words = now.join(", ").replaceAll("_", " ");
+    text("throttling", words || (flags.occurred ? "earlier" : "none"));
+  }
+}
+
+function show(status) {
+  text("model", status.model);
+  text("fps", status.fps.toFixed(1));
+  text("p50", millis(status.inference.p50_ms));
+  text("p99", millis(status.inference.p99_ms));
+  text("age", duration(status.age_seconds));
+  text("frames", status.inferred);
+  text("dropped", status.dropped);
+  showSource(status);
+  showDetections(status.scene);
+  showThreshold(status.confidence);
+  showMachine(status.system);
+}
+
+async function ask(path, options = {}) {
+  const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+async function poll() {
+  try {
+    const status = await ask("/api/status");
+    const restarted = status.uptime_seconds < lastUptime;
+    lastUptime = status.uptime_seconds;
+    if (!connected || restarted) openStream();
+    connected = true;
+    show(status);
+  } catch {
+    connected = false;
+    showState("connection lost", true, "connection lost; trying again");
+  }
+  setTimeout(poll, POLL_MS);
+}
+
+async function sendThreshold() {
+  try {
+    const answer = await ask("/api/threshold", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ confidence: Number(slider.value) }),
+    });
+    text("threshold", answer.confidence.toFixed(2));
+  } catch {
+    sliderBusyUntil = 0;
+  }
+}
+
+slider.addEventListener("input", () => {
+  sliderBusyUntil = Date.now() + 1000;
+  text("threshold", Number(slider.value).toFixed(2));
+  clearTimeout(sliderTimer);
+  sliderTimer = setTimeout(sendThreshold, 80);
+});
+
+poll();

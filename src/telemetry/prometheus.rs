@@ -1,0 +1,276 @@
+//! The Prometheus text exposition format, version 0.0.4.
+
+use std::fmt::{Display, Write};
+
+use super::histogram::Histogram;
+use super::{Snapshot, SourceState, Stages};
+
+/// All metrics of a run.
+pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
+    let mut text = Text::default();
+    text.counter(
+        "frames_captured_total",
+        "Frames that the source delivered.",
+        snapshot.captured,
+    );
+    text.counter(
+        "frames_inferred_total",
+        "Frames whose detections are known.",
+        snapshot.inferred,
+    );
+    text.counter(
+        "frames_dropped_total",
+        "Frames that a newer one replaced before their inference.",
+        snapshot.dropped,
+    );
+    text.gauge(
+        "frames_per_second",
+        "Inferred frames a second over the last five seconds.",
+        Some(snapshot.fps),
+    );
+    text.gauge(
+        "source_up",
+        "1 while the source delivers frames, 0 while there is no signal or it has ended.",
+        Some(u8::from(snapshot.source == SourceState::Live)),
+    );
+    text.gauge(
+        "frame_age_seconds",
+        "Time since the frame inferred last was captured.",
+        snapshot.age_seconds,
+    );
+    text.gauge(
+        "uptime_seconds",
+        "Time since the run started.",
+        Some(snapshot.uptime_seconds),
+    );
+    text.head(
+        "stage_duration_seconds",
+        "histogram",
+        "Latency of each stage; age is from capture to detections.",
+    );
+    for (stage, histogram) in [
+        ("age", &stages.age),
+        ("preprocess", &stages.preprocess),
+        ("inference", &stages.inference),
+        ("decode", &stages.decode),
+    ] {
+        text.histogram(stage, histogram);
+    }
+    sinks(&mut text, snapshot);
+    system(&mut text, snapshot);
+    text.0
+}
+
+fn sinks(text: &mut Text, snapshot: &Snapshot) {
+    if snapshot.sinks.is_empty() {
+        return;
+    }
+    text.head("sink_scenes_total", "counter", "Scenes that a sink took.");
+    for sink in &snapshot.sinks {
+        text.labelled("sink_scenes_total", "sink", &sink.name, sink.consumed);
+    }
+    text.head(
+        "sink_dropped_total",
+        "counter",
+        "Scenes that a slow sink skipped.",
+    );
+    for sink in &snapshot.sinks {
+        text.labelled("sink_dropped_total", "sink", &sink.name, sink.dropped);
+    }
+    text.head(
+        "sink_errors_total",
+        "counter",
+        "Scenes on which a sink failed.",
+    );
+    for sink in &snapshot.sinks {
+        text.labelled("sink_errors_total", "sink", &sink.name, sink.errors);
+    }
+}
+
+fn system(text: &mut Text, snapshot: &Snapshot) {
+    let system = &snapshot.system;
+    let ratio = |percent: Option<f64>| percent.map(|percent| percent / 100.0);
+    text.gauge(
+        "process_cpu_ratio",
+        "CPU use of the process; 1 is one core.",
+        ratio(system.process_cpu_percent),
+    );
+    text.gauge(
+        "process_resident_memory_bytes",
+        "Resident memory of the process.",
+        system.rss_bytes,
+    );
+    text.gauge(
+        "machine_cpu_ratio",
+        "CPU use of the machine; 1 is all cores.",
+        ratio(system.cpu_percent),
+    );
+    text.gauge(
+        "machine_memory_bytes",
+        "Memory of the machine.",
+        system.memory_total_bytes,
+    );
+    text.gauge(
+        "machine_memory_available_bytes",
+        "Memory that programs can still get.",
+        system.memory_available_bytes,
+    );
+    text.gauge(
+        "temperature_celsius",
+        "Temperature of the processor.",
+        system.temperature_celsius,
+    );
+    let Some(flags) = system.throttling else {
+        return;
+    };
+    text.head(
+        "throttled",
+        "gauge",
+        "1 while the Raspberry Pi's firmware reports the reason.",
+    );
+    for (reason, set) in [
+        ("under_voltage", flags.under_voltage),
+        ("frequency_capped", flags.frequency_capped),
+        ("throttled", flags.throttled),
+        ("soft_temperature_limit", flags.soft_temperature_limit),
+        ("occurred_since_boot", flags.occurred),
+    ] {
+        text.labelled("throttled", "reason", reason, u8::from(set));
+    }
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("writing into a string cannot fail");
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP eyas_{name} {help}"));
+        self.line(format_args!("# TYPE eyas_{name} {kind}"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "counter", help);
+        self.line(format_args!("eyas_{name} {value}"));
+    }
+
+    /// Left out when there is no value.
+    fn gauge(&mut self, name: &str, help: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.head(name, "gauge", help);
+            self.line(format_args!("eyas_{name} {value}"));
+        }
+    }
+
+    fn labelled(&mut self, name: &str, label: &str, value: &str, number: impl Display) {
+        let value = value
+            .replace('\\', r"\\")
+            .replace('"', "\\\"")
+            .replace('\n', r"\n");
+        self.line(format_args!("eyas_{name}{{{label}=\"{value}\"}} {number}"));
+    }
+
+    fn histogram(&mut self, stage: &str, histogram: &Histogram) {
+        let name = "eyas_stage_duration_seconds";
+        for (bound, count) in histogram.cumulative() {
+            self.line(format_args!(
+                "{name}_bucket{{stage=\"{stage}\",le=\"{bound}\"}} {count}"
+            ));
+        }
+        let count = histogram.count();
+        self.line(format_args!(
+            "{name}_bucket{{stage=\"{stage}\",le=\"+Inf\"}} {count}"
+        ));
+        self.line(format_args!(
+            "{name}_sum{{stage=\"{stage}\"}} {}",
+            histogram.sum().as_secs_f64()
+        ));
+        self.line(format_args!("{name}_count{{stage=\"{stage}\"}} {count}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::time::{Duration, Instant};
+
+    use super::super::Telemetry;
+
+    /// Samples by name and labels. Panics where the text breaks the format.
+    fn parse(text: &str) -> HashMap<String, f64> {
+        let (mut types, mut samples) = (HashMap::new(), HashMap::new());
+        assert!(text.ends_with('\n'));
+        for line in text.lines() {
+            if let Some(head) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = head.split_once(' ').unwrap();
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+                assert!(types.insert(name, kind).is_none(), "twice: {line}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+                continue;
+            }
+            if line.starts_with("# HELP ") {
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            assert!(name.starts_with("eyas_"), "{line}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{line}"
+            );
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix).filter(|f| types.contains_key(f)))
+                .unwrap_or(name);
+            assert!(types.contains_key(family), "no TYPE before {line}");
+            assert!(
+                samples
+                    .insert(series.to_string(), value.parse().unwrap())
+                    .is_none(),
+                "{line}"
+            );
+        }
+        samples
+    }
+
+    #[test]
+    fn text_is_well_formed_and_true() {
+        let telemetry = Telemetry::default();
+        telemetry.sample_system();
+        telemetry.add_sink("odd\"name").dropped(2);
+        telemetry.frame_captured();
+        telemetry
+            .stages
+            .inference
+            .record(Duration::from_micros(300));
+        telemetry.stages.inference.record(Duration::from_secs(60));
+        telemetry.frame_inferred(Instant::now());
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples["eyas_frames_captured_total"], 1.0);
+        assert_eq!(samples["eyas_source_up"], 0.0);
+        assert_eq!(samples[r#"eyas_sink_dropped_total{sink="odd\"name"}"#], 2.0);
+        let bucket = |le| {
+            samples
+                [&format!("eyas_stage_duration_seconds_bucket{{stage=\"inference\",le=\"{le}\"}}")]
+        };
+        assert_eq!(
+            (bucket("0.000256"), bucket("0.000512"), bucket("+Inf")),
+            (0.0, 1.0, 2.0)
+        );
+        assert_eq!(
+            samples["eyas_stage_duration_seconds_count{stage=\"inference\"}"],
+            2.0
+        );
+    }
+
+    #[test]
+    fn absent_readings_are_absent() {
+        let text = Telemetry::default().prometheus();
+        assert!(!text.contains("eyas_temperature_celsius"));
+        assert!(!text.contains("eyas_frame_age_seconds"));
+        parse(&text);
+    }
+}
