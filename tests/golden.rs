@@ -97,7 +97,10 @@ fn answers(name: &str, golden: &Golden, options: Options) -> Result<Vec<TensorDa
     for (index, input) in golden.inputs.iter().enumerate() {
         let info = &engine.inputs()[index];
         if info.shape.dims() != input.shape || info.dtype.name() != input.dtype {
-            return Err(format!("{name}: input {index} is {} {}", info.dtype, info.shape));
+            return Err(format!(
+                "{name}: input {index} is {} {}",
+                info.dtype, info.shape
+            ));
         }
     }
     for _ in 0..2 {
@@ -107,10 +110,14 @@ fn answers(name: &str, golden: &Golden, options: Options) -> Result<Vec<TensorDa
                 .set_input(index, data.view())
                 .map_err(|error| format!("{name}: input {index}: {error}"))?;
         }
-        engine.run().map_err(|error| format!("{name}: run: {error}"))?;
+        engine
+            .run()
+            .map_err(|error| format!("{name}: run: {error}"))?;
     }
     let outputs = engine.outputs().iter().enumerate();
-    Ok(outputs.map(|(index, _)| engine.output(index).to_data()).collect())
+    Ok(outputs
+        .map(|(index, _)| engine.output(index).to_data())
+        .collect())
 }
 
 /// How many leading elements of an output are to be compared.
@@ -146,7 +153,10 @@ fn check(name: &str, golden: &Golden, outputs: &[TensorData]) -> Result<(), Stri
             .collect();
         if !wrong.is_empty() {
             let first = wrong.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
-            return Err(format!("{what}: {} of {compared} differ: {first}", wrong.len()));
+            return Err(format!(
+                "{what}: {} of {compared} differ: {first}",
+                wrong.len()
+            ));
         }
     }
     Ok(())
@@ -160,7 +170,11 @@ fn report(complaints: Vec<String>) {
 
 #[test]
 fn the_models_are_there() {
-    assert!(names().len() > 100, "{} holds few models", folder().display());
+    assert!(
+        names().len() > 100,
+        "{} holds few models",
+        folder().display()
+    );
 }
 
 #[test]
@@ -169,7 +183,11 @@ fn every_model_gives_the_answers_of_litert() {
     for name in names() {
         let golden = golden(&name);
         let outputs = answers(&name, &golden, Options::default());
-        complaints.extend(outputs.and_then(|outputs| check(&name, &golden, &outputs)).err());
+        complaints.extend(
+            outputs
+                .and_then(|outputs| check(&name, &golden, &outputs))
+                .err(),
+        );
     }
     report(complaints);
 }
