@@ -5,6 +5,7 @@ pub mod passes;
 mod post_process;
 pub mod shape;
 mod validate;
+mod windowed;
 
 pub use op::{
     Activation, Conv2d, DetectionPostProcess, Op, Padding2d, Pool2d, ResizeMode, TransposedAxes,

@@ -1,6 +1,7 @@
 //! The shape rule of every operator.
 
-use super::{Conv2d, Op, Padding2d, Pool2d};
+use super::Op;
+use super::windowed::{check_bias, conv_2d, depthwise_conv_2d, nhwc, pool_2d};
 use crate::tensor::Shape;
 
 /// Why the inputs of an operator do not fit it, in words that follow `operator N (NAME): `.
@@ -73,112 +74,6 @@ fn check_input_count(op: &Op, count: usize) -> Result<(), Misfit> {
 pub(super) fn checked(dims: Vec<usize>) -> Result<Shape, Misfit> {
     let text = format!("{dims:?}");
     Shape::checked(dims).ok_or_else(|| format!("a tensor of shape {text} is too large"))
-}
-
-fn nhwc(shape: &Shape) -> Result<[usize; 4], Misfit> {
-    shape
-        .nhwc()
-        .ok_or_else(|| format!("{shape} is not batch, height, width, channels"))
-}
-
-/// Positions of a window of `window` elements, `stride` apart, over `size` elements with `padding` on both sides.
-fn window_positions(
-    size: usize,
-    padding: [usize; 2],
-    window: usize,
-    stride: usize,
-) -> Result<usize, Misfit> {
-    if window == 0 || stride == 0 {
-        return Err("a window or a stride is 0".into());
-    }
-    if padding[0] >= window || padding[1] >= window {
-        return Err(format!(
-            "padding {padding:?} leaves a window of {window} without any picture"
-        ));
-    }
-    let padded = size
-        .checked_add(padding[0] + padding[1])
-        .ok_or("the padded size overflows")?;
-    match padded.checked_sub(window) {
-        Some(room) => Ok(room / stride + 1),
-        None => Err(format!(
-            "a window of {window} does not fit into {padded} rows or columns"
-        )),
-    }
-}
-
-/// Height and width of a windowed operator's output.
-fn windowed(
-    [height, width]: [usize; 2],
-    padding: &Padding2d,
-    window: [usize; 2],
-    stride: [usize; 2],
-) -> Result<[usize; 2], Misfit> {
-    Ok([
-        window_positions(height, [padding.top, padding.bottom], window[0], stride[0])?,
-        window_positions(width, [padding.left, padding.right], window[1], stride[1])?,
-    ])
-}
-
-fn dilated(kernel: usize, dilation: usize) -> Result<usize, Misfit> {
-    if kernel == 0 || dilation == 0 {
-        return Err("a kernel dimension or a dilation is 0".into());
-    }
-    (kernel - 1)
-        .checked_mul(dilation)
-        .and_then(|extent| extent.checked_add(1))
-        .filter(|&extent| extent <= Shape::MAX_ELEMENTS)
-        .ok_or_else(|| format!("a dilation of {dilation} is too large"))
-}
-
-fn check_bias(inputs: &[&Shape], channels: usize) -> Result<(), Misfit> {
-    match inputs.get(2) {
-        Some(bias) if bias.elements() != channels || bias.channels() != channels => Err(format!(
-            "a bias of shape {bias} does not fit {channels} output channels"
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn conv_2d(conv: &Conv2d, inputs: &[&Shape]) -> Result<Shape, Misfit> {
-    let [batch, height, width, channels] = nhwc(inputs[0])?;
-    let [filters, rows, columns, depth] = nhwc(inputs[1])?;
-    if depth != channels {
-        return Err(format!(
-            "weights of shape {} do not fit {channels} input channels{}",
-            inputs[1],
-            if depth > 0 && channels % depth == 0 {
-                " (grouped convolutions are not supported)"
-            } else {
-                ""
-            }
-        ));
-    }
-    check_bias(inputs, filters)?;
-    let window = [
-        dilated(rows, conv.dilation[0])?,
-        dilated(columns, conv.dilation[1])?,
-    ];
-    let [height, width] = windowed([height, width], &conv.padding, window, conv.stride)?;
-    checked(vec![batch, height, width, filters])
-}
-
-fn depthwise_conv_2d(conv: &Conv2d, inputs: &[&Shape]) -> Result<Shape, Misfit> {
-    let [batch, height, width, channels] = nhwc(inputs[0])?;
-    let [one, rows, columns, filters] = nhwc(inputs[1])?;
-    if one != 1 || channels == 0 || filters == 0 || filters % channels != 0 {
-        return Err(format!(
-            "weights of shape {} do not fit {channels} input channels",
-            inputs[1]
-        ));
-    }
-    check_bias(inputs, filters)?;
-    let window = [
-        dilated(rows, conv.dilation[0])?,
-        dilated(columns, conv.dilation[1])?,
-    ];
-    let [height, width] = windowed([height, width], &conv.padding, window, conv.stride)?;
-    checked(vec![batch, height, width, filters])
 }
 
 fn fully_connected(inputs: &[&Shape]) -> Result<Shape, Misfit> {
@@ -259,12 +154,6 @@ fn pad(x: &Shape, pads: &[[usize; 2]]) -> Result<Shape, Misfit> {
         .map(|(dim, [before, after])| dim.checked_add(*before)?.checked_add(*after))
         .collect();
     checked(dims.ok_or("the padded size overflows")?)
-}
-
-fn pool_2d(pool: &Pool2d, x: &Shape) -> Result<Shape, Misfit> {
-    let [batch, height, width, channels] = nhwc(x)?;
-    let [height, width] = windowed([height, width], &pool.padding, pool.window, pool.stride)?;
-    checked(vec![batch, height, width, channels])
 }
 
 fn mean(x: &Shape, axes: &[usize], declared: &Shape) -> Result<Shape, Misfit> {
@@ -417,11 +306,10 @@ fn batch_to_space(x: &Shape, block: [usize; 2], crops: [[usize; 2]; 2]) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Activation, ResizeMode, TransposedAxes};
+    use crate::graph::{Activation, Conv2d, Padding2d, ResizeMode, TransposedAxes};
 
-    fn infer(op: Op, inputs: &[Shape], declared: Shape) -> Result<Vec<usize>, String> {
-        let inputs: Vec<&Shape> = inputs.iter().collect();
-        output_shapes(&op, &inputs, &declared, 1).map(|shapes| shapes[0].dims().to_vec())
+    fn infer(op: Op, inputs: &[&Shape], declared: Shape) -> Result<Vec<usize>, String> {
+        output_shapes(&op, inputs, &declared, 1).map(|shapes| shapes[0].dims().to_vec())
     }
 
     fn conv(stride: usize, dilation: usize, pad: usize) -> Conv2d {
@@ -442,40 +330,25 @@ mod tests {
     fn convolutions_slide_their_window() {
         let x = Shape::from([1, 9, 7, 4]);
         let w = Shape::from([5, 3, 3, 4]);
-        let out = infer(
-            Op::Conv2d(conv(2, 1, 1)),
-            &[x.clone(), w.clone()],
-            Shape::default(),
-        );
+        let out = infer(Op::Conv2d(conv(2, 1, 1)), &[&x, &w], Shape::default());
         assert_eq!(out, Ok(vec![1, 5, 4, 5]));
-        let out = infer(
-            Op::Conv2d(conv(1, 2, 0)),
-            &[x.clone(), w.clone()],
-            Shape::default(),
-        );
+        let out = infer(Op::Conv2d(conv(1, 2, 0)), &[&x, &w], Shape::default());
         assert_eq!(out, Ok(vec![1, 5, 3, 5]));
         let bias = Shape::from([4]);
         assert!(
             infer(
                 Op::Conv2d(conv(1, 1, 0)),
-                &[x.clone(), w.clone(), bias],
+                &[&x, &w, &bias],
                 Shape::default()
             )
             .is_err()
         );
-        assert!(
-            infer(
-                Op::Conv2d(conv(0, 1, 0)),
-                &[x.clone(), w.clone()],
-                Shape::default()
-            )
-            .is_err()
-        );
-        assert!(infer(Op::Conv2d(conv(1, 9, 0)), &[x.clone(), w], Shape::default()).is_err());
+        assert!(infer(Op::Conv2d(conv(0, 1, 0)), &[&x, &w], Shape::default()).is_err());
+        assert!(infer(Op::Conv2d(conv(1, 9, 0)), &[&x, &w], Shape::default()).is_err());
         let depthwise = Shape::from([1, 3, 3, 8]);
         let out = infer(
             Op::DepthwiseConv2d(conv(1, 1, 1)),
-            &[x.clone(), depthwise],
+            &[&x, &depthwise],
             Shape::default(),
         );
         assert_eq!(out, Ok(vec![1, 9, 7, 8]));
@@ -483,7 +356,7 @@ mod tests {
         assert!(
             infer(
                 Op::DepthwiseConv2d(conv(1, 1, 1)),
-                &[x, odd],
+                &[&x, &odd],
                 Shape::default()
             )
             .is_err()
@@ -495,38 +368,35 @@ mod tests {
         let add = || Op::Add(Activation::None);
         let a = Shape::from([2, 1, 3]);
         assert_eq!(
-            infer(add(), &[a.clone(), Shape::from([4, 1])], Shape::default()),
+            infer(add(), &[&a, &Shape::from([4, 1])], Shape::default()),
             Ok(vec![2, 4, 3])
         );
         assert_eq!(
-            infer(add(), &[a.clone(), Shape::default()], Shape::default()),
+            infer(add(), &[&a, &Shape::default()], Shape::default()),
             Ok(vec![2, 1, 3])
         );
-        assert!(infer(add(), &[a, Shape::from([2])], Shape::default()).is_err());
+        assert!(infer(add(), &[&a, &Shape::from([2])], Shape::default()).is_err());
     }
 
     #[test]
     fn declared_shapes_must_fit() {
         let x = Shape::from([1, 4, 6, 2]);
-        assert!(infer(Op::Reshape, &[x.clone()], Shape::from([7, 7])).is_err());
+        assert!(infer(Op::Reshape, &[&x], Shape::from([7, 7])).is_err());
         assert_eq!(
-            infer(Op::Reshape, &[x.clone()], Shape::from([8, 6])),
+            infer(Op::Reshape, &[&x], Shape::from([8, 6])),
             Ok(vec![8, 6])
         );
         let mean = || Op::Mean { axes: vec![1, 2] };
+        assert_eq!(infer(mean(), &[&x], Shape::from([1, 2])), Ok(vec![1, 2]));
         assert_eq!(
-            infer(mean(), &[x.clone()], Shape::from([1, 2])),
-            Ok(vec![1, 2])
-        );
-        assert_eq!(
-            infer(mean(), &[x.clone()], Shape::from([1, 1, 1, 2])),
+            infer(mean(), &[&x], Shape::from([1, 1, 1, 2])),
             Ok(vec![1, 1, 1, 2])
         );
-        assert!(infer(mean(), &[x.clone()], Shape::from([2, 2])).is_err());
+        assert!(infer(mean(), &[&x], Shape::from([2, 2])).is_err());
         let resize = Op::ResizeNearest(ResizeMode::Asymmetric);
-        assert!(infer(resize.clone(), &[x.clone()], Shape::from([1, 8, 12, 3])).is_err());
+        assert!(infer(resize.clone(), &[&x], Shape::from([1, 8, 12, 3])).is_err());
         assert_eq!(
-            infer(resize, &[x], Shape::from([1, 8, 12, 2])),
+            infer(resize, &[&x], Shape::from([1, 8, 12, 2])),
             Ok(vec![1, 8, 12, 2])
         );
     }
@@ -542,7 +412,7 @@ mod tests {
             end: vec![2, 6],
             stride: vec![1, 3],
         };
-        let x = [Shape::from([3, 6])];
+        let x = [&Shape::from([3, 6])];
         assert_eq!(infer(slice.clone(), &x, Shape::from([2])), Ok(vec![2]));
         assert_eq!(
             infer(slice.clone(), &x, Shape::from([1, 2])),
@@ -559,7 +429,7 @@ mod tests {
             pads: [[0, 1], [0, 0]],
         };
         assert_eq!(
-            infer(to_batch, &[x.clone()], Shape::default()),
+            infer(to_batch, &[&x], Shape::default()),
             Ok(vec![6, 3, 2, 2])
         );
         let to_space = Op::BatchToSpace {
@@ -567,23 +437,23 @@ mod tests {
             crops: [[0, 1], [0, 0]],
         };
         assert_eq!(
-            infer(to_space, &[Shape::from([6, 3, 2, 2])], Shape::default()),
+            infer(to_space, &[&Shape::from([6, 3, 2, 2])], Shape::default()),
             Ok(vec![1, 5, 6, 2])
         );
         let transpose = Op::Transpose(TransposedAxes(vec![0, 3, 1, 2]));
         assert_eq!(
-            infer(transpose, &[x.clone()], Shape::default()),
+            infer(transpose, &[&x], Shape::default()),
             Ok(vec![1, 2, 5, 6])
         );
         assert!(
             infer(
                 Op::Transpose(TransposedAxes(vec![0, 0, 1, 2])),
-                &[x.clone()],
+                &[&x],
                 Shape::default()
             )
             .is_err()
         );
-        let both = [x.clone(), x.clone()];
+        let both = [&x, &x];
         assert_eq!(
             infer(Op::Concat { axis: 3 }, &both, Shape::default()),
             Ok(vec![1, 5, 6, 4])
@@ -601,10 +471,10 @@ mod tests {
         let huge = Op::Pad {
             pads: vec![[usize::MAX, 1]],
         };
-        assert!(infer(huge, &[Shape::from([3])], Shape::default()).is_err());
+        assert!(infer(huge, &[&Shape::from([3])], Shape::default()).is_err());
         let large = Op::Pad {
             pads: vec![[1 << 28, 1]],
         };
-        assert!(infer(large, &[Shape::from([3])], Shape::default()).is_err());
+        assert!(infer(large, &[&Shape::from([3])], Shape::default()).is_err());
     }
 }

@@ -22,7 +22,10 @@ impl Graph {
         let mut bytes = 0usize;
         for (index, value) in self.values.iter().enumerate() {
             let fail = |reason: String| {
-                Error::model(model, format!("tensor `{}`: {reason}", value.info.name))
+                Error::model(
+                    model,
+                    format!("tensor `{:.120}`: {reason}", value.info.name),
+                )
             };
             check_info(&value.info).map_err(fail)?;
             match &value.data {
@@ -91,7 +94,7 @@ impl Graph {
             .find(|id| id.0 >= count || !made[id.0] || fed[id.0])
         {
             let name = self.values.get(id.0).map_or("", |v| v.info.name.as_str());
-            return Err(fail(format!("no operator makes output `{name}`")));
+            return Err(fail(format!("no operator makes output `{name:.120}`")));
         }
         Ok(made)
     }
@@ -176,7 +179,7 @@ impl Graph {
                 (Some(_), 2) if node.inputs.len() == 3 => {}
                 (Some(axis), 1) => check_weights(info, quant, axis)?,
                 _ if quant.is_per_channel() => {
-                    return Err(format!("`{}` is quantized per channel", info.name));
+                    return Err(format!("`{:.120}` is quantized per channel", info.name));
                 }
                 _ => {}
             }
@@ -354,7 +357,7 @@ mod tests {
                 |g| g.values[2].info.dtype = DType::U8,
                 "from int8, int8 to uint8",
             ),
-            (|g| g.nodes[0].op = Op::Logistic, "which is not its number"),
+            (|g| g.nodes[0].op = Op::Logistic, "quantized per channel"),
         ];
         for (fault, message) in faults {
             let mut graph = graph();

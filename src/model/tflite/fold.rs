@@ -4,7 +4,7 @@ use tract_tflite::tflite::BuiltinOperator as B;
 
 use super::constants::saturate;
 use super::import::{Importer, Site};
-use super::operators;
+use super::slices;
 use crate::error::Result;
 use crate::tensor::{DType, Shape, TensorData};
 
@@ -127,7 +127,7 @@ fn sliced<'a>(
     x: &Integers,
 ) -> Result<Option<Integers>> {
     let id = importer.input(site, 0)?;
-    let slice = operators::resolve_slice(importer, site, id)?;
+    let slice = slices::resolve(importer, site, id)?;
     let (begin, end, stride) = (slice.begin[0], slice.end[0], slice.stride[0]);
     let length = crate::graph::shape::slice_length(begin, end, stride);
     if length == 0 || length > x.data.len() {

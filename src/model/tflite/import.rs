@@ -58,7 +58,7 @@ impl<'a> Importer<'a> {
         if let Some(tensor) = tensors.iter().find(|tensor| tensor.is_variable()) {
             return Err(Error::Unsupported {
                 model: name.into(),
-                feature: format!("variable tensor `{}`", tensor_name(*tensor)),
+                feature: format!("variable tensor `{:.120}`", tensor_name(*tensor)),
                 advice: "use a model that keeps no state between pictures".into(),
             });
         }
@@ -92,7 +92,7 @@ impl<'a> Importer<'a> {
                 Error::model(
                     self.name,
                     format!(
-                        "no operator makes output `{}`",
+                        "no operator makes output `{:.120}`",
                         tensor_name(self.tensors[index])
                     ),
                 )
@@ -145,13 +145,13 @@ impl<'a> Importer<'a> {
         let name = tensor_name(tensor);
         let refuse = |what: String, advice: &str| Error::Unsupported {
             model: self.name.into(),
-            feature: format!("input `{name}` {what}"),
+            feature: format!("input `{name:.120}` {what}"),
             advice: advice.into(),
         };
         if self.values[index].is_some() {
             return Err(Error::model(
                 self.name,
-                format!("input `{name}` is listed twice"),
+                format!("input `{name:.120}` is listed twice"),
             ));
         }
         let dtype = constants::dtype(tensor, false).ok_or_else(|| {
@@ -179,8 +179,9 @@ impl<'a> Importer<'a> {
         let name = tensor_name(tensor);
         let quant = match dtype {
             DType::F32 => None,
-            _ => constants::quantization(tensor)
-                .map_err(|reason| Error::model(self.name, format!("tensor `{name}`: {reason}")))?,
+            _ => constants::quantization(tensor).map_err(|reason| {
+                Error::model(self.name, format!("tensor `{name:.120}`: {reason}"))
+            })?,
         };
         Ok(TensorInfo {
             name,
@@ -233,22 +234,23 @@ impl<'a> Importer<'a> {
             .filter(|bytes| !bytes.is_empty())
         else {
             return Err(site.damaged(format!(
-                "input `{name}` has no data and no operator before makes it"
+                "input `{name:.120}` has no data and no operator before makes it"
             )));
         };
         if tensor.sparsity().is_some() {
             return Err(site.unsupported(
-                format!("with sparse tensor `{name}`"),
+                format!("with sparse tensor `{name:.120}`"),
                 "convert the model without sparsity",
             ));
         }
         let dtype = constants::dtype(tensor, true).ok_or_else(|| self.wrong_type(site, index))?;
-        let shape = constants::shape(tensor)
-            .ok_or_else(|| site.damaged(format!("constant `{name}` has an impossible shape")))?;
+        let shape = constants::shape(tensor).ok_or_else(|| {
+            site.damaged(format!("constant `{name:.120}` has an impossible shape"))
+        })?;
         let info = self.info(index, dtype, shape)?;
         self.reserve(&info)?;
         let data = constants::data(tensor.type_(), bytes, info.shape.elements())
-            .map_err(|reason| site.damaged(format!("constant `{name}`: {reason}")))?;
+            .map_err(|reason| site.damaged(format!("constant `{name:.120}`: {reason}")))?;
         let id = self.push_value(info, Some(data));
         self.values[index] = Some(id);
         Ok(id)
@@ -264,7 +266,10 @@ impl<'a> Importer<'a> {
             }
         };
         site.unsupported(
-            format!("with {kind} tensor `{}`", tensor_name(self.tensors[index])),
+            format!(
+                "with {kind} tensor `{:.120}`",
+                tensor_name(self.tensors[index])
+            ),
             advice,
         )
     }
@@ -327,14 +332,14 @@ impl<'a> Importer<'a> {
         let quant = info
             .quant
             .take()
-            .ok_or_else(|| site.damaged(format!("`{}` has no quantization", info.name)))?;
+            .ok_or_else(|| site.damaged(format!("`{:.120}` has no quantization", info.name)))?;
         info.dtype = DType::F32;
         self.reserve(&info)?;
         let data = self.graph.constant(id);
         let real = data
             .ok_or_else(|| String::from("it has no data"))
             .and_then(|data| constants::dequantize(data, &info.shape, &quant))
-            .map_err(|reason| site.damaged(format!("constant `{}`: {reason}", info.name)))?;
+            .map_err(|reason| site.damaged(format!("constant `{:.120}`: {reason}", info.name)))?;
         let float = self.push_value(info, Some(TensorData::F32(real)));
         self.dequantized.insert(id, float);
         Ok(Some(float))
@@ -364,7 +369,7 @@ impl<'a> Importer<'a> {
         match self.values[output] {
             None => Ok(()),
             Some(_) => Err(site.damaged(format!(
-                "output `{}` exists before it is made",
+                "output `{:.120}` exists before it is made",
                 tensor_name(self.tensors[output])
             ))),
         }
@@ -433,5 +438,8 @@ impl<'a> Importer<'a> {
 
 fn tensor_name(tensor: Tensor<'_>) -> String {
     let name = tensor.name().unwrap_or_default();
-    name.chars().filter(|c| !c.is_control()).take(256).collect()
+    name.chars()
+        .filter(|c| !c.is_control())
+        .take(1 << 16)
+        .collect()
 }

@@ -131,7 +131,7 @@ mod tests {
         map.push("offset", -3);
         map.push("large", 70_000u32);
         map.push("name", "text");
-        map.push_indirect("indirect", 2.5f64);
+        map.push("indirect", flexbuffers::IndirectFloat(2.5));
         map.end_map();
         builder.view().to_vec()
     }

@@ -1,10 +1,12 @@
 //! One arm for each operator of the schema that the graph has a word for.
 
-use tract_tflite::tflite::{BuiltinOperator as B, FullyConnectedOptionsWeightsFormat};
+use tract_tflite::tflite::{
+    ActivationFunctionType, BuiltinOperator as B, FullyConnectedOptionsWeightsFormat, Padding,
+};
 
 use super::import::{Importer, Site};
 use super::options::{self, activation, axis, positive};
-use super::{refusal, windows};
+use super::{refusal, slices, windows};
 use crate::error::Result;
 use crate::graph::{Activation, Conv2d, Op, Pool2d, ResizeMode, TransposedAxes, ValueId, shape};
 use crate::tensor::{DType, Shape, TensorData};
@@ -39,7 +41,7 @@ pub(super) fn import<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result
         B::DEQUANTIZE => dequantize(importer, site),
         B::PACK => pack(importer, site),
         B::SPLIT | B::SPLIT_V => split(importer, site),
-        B::STRIDED_SLICE | B::SLICE => slice(importer, site),
+        B::STRIDED_SLICE | B::SLICE => slices::import(importer, site),
         B::TRANSPOSE => transpose(importer, site),
         B::ARG_MAX => arg_max(importer, site),
         B::SPACE_TO_BATCH_ND | B::BATCH_TO_SPACE_ND => space_and_batch(importer, site),
@@ -84,42 +86,58 @@ fn picture(site: &Site<'_>, shape: &Shape) -> Result<[usize; 2]> {
     }
 }
 
-fn conv_2d<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
-    let inputs = weighted_inputs(importer, site)?;
-    let options = site.operator.builtin_options_as_conv_2_doptions();
-    let options = options.ok_or_else(|| site.damaged("it has no options"))?;
-    let stride = positive(site, [options.stride_h(), options.stride_w()], "stride")?;
-    let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
-    let dilation = positive(site, dilation, "dilation")?;
-    let size = picture(site, importer.shape(inputs[0]))?;
-    let kernel = picture(site, importer.shape(inputs[1]))?;
-    let conv = Conv2d {
-        stride,
-        dilation,
-        padding: windows::padding(options.padding(), size, kernel, stride, dilation)
-            .map_err(|reason| site.damaged(reason))?,
-        activation: activation(site, options.fused_activation_function())?,
-    };
-    importer.emit(site, Op::Conv2d(conv), inputs, &Shape::default())
+/// What the options of both kinds of convolution say; pairs are rows, columns.
+struct Geometry {
+    padding: Padding,
+    stride: [i32; 2],
+    dilation: [i32; 2],
+    activation: ActivationFunctionType,
 }
 
+fn conv_2d<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
+    let options = site.operator.builtin_options_as_conv_2_doptions();
+    let options = options.ok_or_else(|| site.damaged("it has no options"))?;
+    let geometry = Geometry {
+        padding: options.padding(),
+        stride: [options.stride_h(), options.stride_w()],
+        dilation: [options.dilation_h_factor(), options.dilation_w_factor()],
+        activation: options.fused_activation_function(),
+    };
+    convolution(importer, site, geometry, Op::Conv2d)
+}
+
+/// The depth multiplier follows from the shapes.
 fn depthwise_conv_2d<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
-    let inputs = weighted_inputs(importer, site)?;
     let options = site.operator.builtin_options_as_depthwise_conv_2_doptions();
     let options = options.ok_or_else(|| site.damaged("it has no options"))?;
-    let stride = positive(site, [options.stride_h(), options.stride_w()], "stride")?;
-    let dilation = [options.dilation_h_factor(), options.dilation_w_factor()];
-    let dilation = positive(site, dilation, "dilation")?;
+    let geometry = Geometry {
+        padding: options.padding(),
+        stride: [options.stride_h(), options.stride_w()],
+        dilation: [options.dilation_h_factor(), options.dilation_w_factor()],
+        activation: options.fused_activation_function(),
+    };
+    convolution(importer, site, geometry, Op::DepthwiseConv2d)
+}
+
+fn convolution<'a>(
+    importer: &mut Importer<'a>,
+    site: &Site<'a>,
+    geometry: Geometry,
+    op: fn(Conv2d) -> Op,
+) -> Result<()> {
+    let inputs = weighted_inputs(importer, site)?;
+    let stride = positive(site, geometry.stride, "stride")?;
+    let dilation = positive(site, geometry.dilation, "dilation")?;
     let size = picture(site, importer.shape(inputs[0]))?;
     let kernel = picture(site, importer.shape(inputs[1]))?;
     let conv = Conv2d {
         stride,
         dilation,
-        padding: windows::padding(options.padding(), size, kernel, stride, dilation)
+        padding: windows::padding(geometry.padding, size, kernel, stride, dilation)
             .map_err(|reason| site.damaged(reason))?,
-        activation: activation(site, options.fused_activation_function())?,
+        activation: activation(site, geometry.activation)?,
     };
-    importer.emit(site, Op::DepthwiseConv2d(conv), inputs, &Shape::default())
+    importer.emit(site, op(conv), inputs, &Shape::default())
 }
 
 /// With `keep_num_dims` the result keeps the input's leading dimensions: a reshape follows.
@@ -366,14 +384,14 @@ fn mean<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
 
 fn resize<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
     let x = importer.input(site, 0)?;
-    let size = importer.integers(site, 1)?;
-    let size: Option<Vec<usize>> = size.iter().map(|&v| usize::try_from(v).ok()).collect();
-    let (Some(&[rows, columns]), Some([batch, _, _, channels])) = (
-        size.as_deref()
-            .map(|size| <&[usize; 2]>::try_from(size))
-            .and_then(|size| size.ok()),
-        importer.shape(x).nhwc(),
-    ) else {
+    let size: Option<Vec<usize>> = importer
+        .integers(site, 1)?
+        .into_iter()
+        .map(|value| usize::try_from(value).ok())
+        .collect();
+    let (Some(&[rows, columns]), Some([batch, _, _, channels])) =
+        (size.as_deref(), importer.shape(x).nhwc())
+    else {
         return Err(site.damaged("its input or its target size is no picture"));
     };
     let bilinear = site.operator.builtin_options_as_resize_bilinear_options();
@@ -444,133 +462,6 @@ fn split<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
     importer.emit(site, Op::Split { axis }, vec![x], &Shape::default())
 }
 
-/// Where a slice of every axis begins and ends, and the shape that it leaves.
-pub(super) struct Slice {
-    pub begin: Vec<i64>,
-    pub end: Vec<i64>,
-    pub stride: Vec<i64>,
-    pub shape: Vec<usize>,
-}
-
-fn slice<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
-    let x = importer.input(site, 0)?;
-    let slice = resolve_slice(importer, site, x)?;
-    let declared =
-        Shape::checked(slice.shape).ok_or_else(|| site.damaged("its output is too large"))?;
-    let op = Op::StridedSlice {
-        begin: slice.begin,
-        end: slice.end,
-        stride: slice.stride,
-    };
-    importer.emit(site, op, vec![x], &declared)
-}
-
-/// SLICE reads `x, begin, size` (size -1: to the end); STRIDED_SLICE `x, begin, end, stride` and bit masks.
-pub(super) fn resolve_slice<'a>(
-    importer: &mut Importer<'a>,
-    site: &Site<'a>,
-    x: ValueId,
-) -> Result<Slice> {
-    let dims = importer.shape(x).dims().to_vec();
-    let begin = importer.integers(site, 1)?;
-    let second = importer.integers(site, 2)?;
-    let (stride, masks) = match site.builtin {
-        B::SLICE => (vec![1; begin.len()], [0; 3]),
-        _ => (importer.integers(site, 3)?, slice_masks(site)?),
-    };
-    let count = begin.len();
-    if second.len() != count || stride.len() != count || count > dims.len() {
-        return Err(site.damaged("begin, end and stride do not fit its input"));
-    }
-    let mut slice = Slice {
-        begin: vec![],
-        end: vec![],
-        stride: vec![],
-        shape: vec![],
-    };
-    for (i, &dim) in dims.iter().enumerate() {
-        let size = i64::try_from(dim).map_err(|_| site.damaged("its input is too large"))?;
-        let asked = (i < count).then(|| [begin[i], second[i], stride[i]]);
-        let set = |mask: i32| i < 31 && mask >> i & 1 == 1;
-        let [first, last, step] = match asked {
-            None => [0, size, 1],
-            Some([b, length, _]) if site.builtin == B::SLICE => {
-                let e = if length == -1 {
-                    size
-                } else {
-                    b.saturating_add(length)
-                };
-                [b, e, 1]
-            }
-            Some(asked) => strided_axis(asked, size, masks.map(set)),
-        };
-        if step == 0 || (set(masks[2]) && i < count && !(0..size).contains(&first)) {
-            return Err(site.damaged(format!("its slice of axis {i} is out of range")));
-        }
-        if !(i < count && set(masks[2])) {
-            slice.shape.push(shape::slice_length(first, last, step));
-        }
-        slice.begin.push(first);
-        slice.end.push(last);
-        slice.stride.push(step);
-    }
-    Ok(slice)
-}
-
-/// The masks of begin, end and of axes that are dropped.
-fn slice_masks(site: &Site<'_>) -> Result<[i32; 3]> {
-    let options = site.operator.builtin_options_as_strided_slice_options();
-    let options = options.ok_or_else(|| site.damaged("it has no options"))?;
-    if options.ellipsis_mask() != 0 || options.new_axis_mask() != 0 {
-        return Err(site.unsupported("with ellipses or new axes", "convert the model again"));
-    }
-    Ok([
-        options.begin_mask(),
-        options.end_mask(),
-        options.shrink_axis_mask(),
-    ])
-}
-
-/// `begin`, `end` and `stride` of one axis inside `0..size`, or inside `-1..size` walking back
-/// (tensorflow/lite/kernels/internal/strided_slice_logic.h).
-fn strided_axis(
-    [begin, end, stride]: [i64; 3],
-    size: i64,
-    [open_begin, open_end, shrink]: [bool; 3],
-) -> [i64; 3] {
-    let (least, most) = if stride < 0 {
-        (-1, size - 1)
-    } else {
-        (0, size)
-    };
-    let inside = |value: i64| {
-        let value = if value < 0 {
-            value.saturating_add(size)
-        } else {
-            value
-        };
-        value.clamp(least, most)
-    };
-    let (from, to) = if stride < 0 {
-        (most, least)
-    } else {
-        (least, most)
-    };
-    if shrink {
-        let begin = if begin < 0 {
-            begin.saturating_add(size)
-        } else {
-            begin
-        };
-        return [begin, begin.saturating_add(1), 1];
-    }
-    [
-        if open_begin { from } else { inside(begin) },
-        if open_end { to } else { inside(end) },
-        stride,
-    ]
-}
-
 fn transpose<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
     let x = importer.input(site, 0)?;
     let rank = importer.shape(x).rank();
@@ -618,23 +509,4 @@ fn space_and_batch<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<(
         },
     };
     importer.emit(site, op, vec![x], &Shape::default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strided_axes_follow_the_masks() {
-        let none = [false; 3];
-        assert_eq!(strided_axis([1, 9, 2], 5, none), [1, 5, 2]);
-        assert_eq!(strided_axis([-2, -1, 1], 5, none), [3, 4, 1]);
-        assert_eq!(strided_axis([-1, -9, -1], 5, none), [4, -1, -1]);
-        assert_eq!(strided_axis([3, 2, 1], 5, [true, true, false]), [0, 5, 1]);
-        assert_eq!(
-            strided_axis([3, 2, -1], 5, [true, true, false]),
-            [4, -1, -1]
-        );
-        assert_eq!(strided_axis([-1, 0, 1], 5, [false, false, true]), [4, 5, 1]);
-    }
 }

@@ -41,7 +41,7 @@ pub(super) fn operator(model: &str, index: usize, name: &str) -> Error {
     let (what, advice) = match name {
         "edgetpu-custom-op" => (
             ", which only an Edge TPU runs,",
-            "use the file without \"_edgetpu\" in its name, or compile nothing and pass the quantized model itself",
+            "use the file without \"_edgetpu\" in its name",
         ),
         "WHILE" | "IF" | "CALL" | "CALL_ONCE" => (
             ", which is control flow,",
