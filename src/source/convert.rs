@@ -60,24 +60,20 @@ impl Matrix {
     /// Packed RGB. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times the factors, less 16.
     #[inline(always)]
     fn convert(&self, block: &Block) -> [u8; 3 * BLOCK] {
-        let mut planes = [[0u8; BLOCK]; 3];
-        let mut chroma = [[0i16; BLOCK / 2]; 3];
-        for i in 0..BLOCK / 2 {
-            let u = (i16::from(block.u[i]) - 128) << 8;
-            let v = (i16::from(block.v[i]) - 128) << 8;
-            chroma[0][i] = high(v, self.v_to_red);
-            chroma[1][i] = high(u, self.u_to_green) + high(v, self.v_to_green);
-            chroma[2][i] = high(u, self.u_to_blue);
-        }
-        let mut luma = [0i16; BLOCK];
-        for (luma, &y) in luma.iter_mut().zip(&block.y) {
-            *luma = high((i16::from(y) - self.black) << 7, self.luma) + 16;
-        }
-        for (plane, chroma) in planes.iter_mut().zip(&chroma) {
-            for i in 0..BLOCK {
-                plane[i] = ((luma[i] + chroma[i / 2]) >> 5).clamp(0, 255) as u8;
-            }
-        }
+        let u = block.u.map(|u| (i16::from(u) - 128) << 8);
+        let v = block.v.map(|v| (i16::from(v) - 128) << 8);
+        let luma = block
+            .y
+            .map(|y| high((i16::from(y) - self.black) << 7, self.luma) + 16);
+        let plane = |chroma: [i16; BLOCK / 2]| -> [u8; BLOCK] {
+            std::array::from_fn(|i| ((luma[i] + chroma[i / 2]) >> 5).clamp(0, 255) as u8)
+        };
+        let green = |i| high(u[i], self.u_to_green) + high(v[i], self.v_to_green);
+        let planes = [
+            plane(v.map(|v| high(v, self.v_to_red))),
+            plane(std::array::from_fn(green)),
+            plane(u.map(|u| high(u, self.u_to_blue))),
+        ];
         let mut packed = [0; 3 * BLOCK];
         for (i, pixel) in packed.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             *pixel = [planes[0][i], planes[1][i], planes[2][i]];
