@@ -60,20 +60,25 @@ impl Matrix {
     /// Packed RGB. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times the factors, less 16.
     #[inline(always)]
     fn convert(&self, block: &Block) -> [u8; 3 * BLOCK] {
-        let u = block.u.map(|u| (i16::from(u) - 128) << 8);
-        let v = block.v.map(|v| (i16::from(v) - 128) << 8);
-        let luma = block
-            .y
-            .map(|y| high((i16::from(y) - self.black) << 7, self.luma) + 16);
-        let plane = |chroma: [i16; BLOCK / 2]| -> [u8; BLOCK] {
-            std::array::from_fn(|i| ((luma[i] + chroma[i / 2]) >> 5).clamp(0, 255) as u8)
-        };
-        let green = |i| high(u[i], self.u_to_green) + high(v[i], self.v_to_green);
-        let planes = [
-            plane(v.map(|v| high(v, self.v_to_red))),
-            plane(std::array::from_fn(green)),
-            plane(u.map(|u| high(u, self.u_to_blue))),
-        ];
+        let mut chroma = [[0i16; BLOCK / 2]; 3];
+        let [red, green, blue] = &mut chroma;
+        let sums = red.iter_mut().zip(green).zip(blue);
+        for (((red, green), blue), (&u, &v)) in sums.zip(block.u.iter().zip(&block.v)) {
+            let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
+            *red = high(v, self.v_to_red);
+            *green = high(u, self.u_to_green) + high(v, self.v_to_green);
+            *blue = high(u, self.u_to_blue);
+        }
+        let mut luma = [0i16; BLOCK];
+        for (luma, &y) in luma.iter_mut().zip(&block.y) {
+            *luma = high((i16::from(y) - self.black) << 7, self.luma) + 16;
+        }
+        let mut planes = [[0u8; BLOCK]; 3];
+        for (plane, chroma) in planes.iter_mut().zip(&chroma) {
+            for (i, (value, luma)) in plane.iter_mut().zip(&luma).enumerate() {
+                *value = ((luma + chroma[i / 2]) >> 5).clamp(0, 255) as u8;
+            }
+        }
         let mut packed = [0; 3 * BLOCK];
         for (i, pixel) in packed.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             *pixel = [planes[0][i], planes[1][i], planes[2][i]];
