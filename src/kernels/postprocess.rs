@@ -6,6 +6,7 @@
 //! classes of one anchor score the same, the lower index comes first, an order that the reference leaves open.
 
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// Attributes of the operator, as plain numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,35 +53,59 @@ pub struct PostProcessOutputs<'a> {
 /// Memory for [`detection_post_process`], made once for a number of anchors.
 #[derive(Debug)]
 pub struct PostProcessScratch {
-    boxes: Vec<[f32; 4]>,
-    candidates: Vec<Candidate>,
-    kept: Vec<Candidate>,
-    merged: Vec<Candidate>,
+    anchors: usize,
+    candidates: BinaryHeap<Candidate>,
+    kept: Vec<(Candidate, [f32; 4])>,
+    merged: Vec<(Candidate, [f32; 4])>,
     classes: Vec<u32>,
 }
 
+/// A box that may be kept; the greatest is the best. Of equal scores the anchor with the lower index is better.
+/// The score is not NaN.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     score: f32,
     anchor: u32,
     class: u32,
-    active: bool,
 }
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_score = self.score.partial_cmp(&other.score);
+        by_score
+            .unwrap_or(Ordering::Equal)
+            .then(other.anchor.cmp(&self.anchor))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
 
 impl PostProcessScratch {
     /// Enough for `anchors` anchors: no later call with these options allocates.
     pub fn new(options: &PostProcessOptions, anchors: usize) -> Self {
         let every_box = anchors.saturating_mul(options.num_classes);
-        let merged = match options.use_regular_nms {
-            true => options.max_detections.min(every_box),
-            false => 0,
+        let (kept, merged) = match options.use_regular_nms {
+            true => (options.detections_per_class, options.max_detections),
+            false => (options.max_detections, 0),
         };
         let classes = options.max_classes_per_detection.min(options.num_classes);
         Self {
-            boxes: vec![[0.0; 4]; anchors],
-            candidates: Vec::with_capacity(anchors),
-            kept: Vec::with_capacity(anchors),
-            merged: Vec::with_capacity(merged),
+            anchors,
+            candidates: BinaryHeap::with_capacity(anchors),
+            kept: Vec::with_capacity(kept.min(anchors)),
+            merged: Vec::with_capacity(merged.min(every_box)),
             classes: Vec::with_capacity(classes),
         }
     }
@@ -90,7 +115,7 @@ impl PostProcessScratch {
 ///
 /// `encodings` is `[anchors, e]` with `e >= 4` (y, x, height, width, then anything), `scores` is
 /// `[anchors, classes]` with or without a background class in front, `anchors` is `[anchors, 4]` (y, x, height,
-/// width). Any values are allowed; a score that is NaN never becomes a box.
+/// width). Any values are allowed; a score that is NaN counts as the lowest.
 ///
 /// # Panics
 /// If the lengths do not fit the number of anchors that `scratch` was made for, or the outputs do not fit
@@ -103,7 +128,7 @@ pub fn detection_post_process(
     scratch: &mut PostProcessScratch,
     out: PostProcessOutputs<'_>,
 ) {
-    let count = scratch.boxes.len();
+    let count = scratch.anchors;
     let rows = options.rows();
     assert_eq!(anchors.len(), count * 4, "anchors");
     assert!(
@@ -132,17 +157,33 @@ pub fn detection_post_process(
         columns,
         offset: columns - options.num_classes,
     };
-    for (decoded, (encoding, anchor)) in scratch.boxes.iter_mut().zip(
-        encodings
-            .chunks_exact(stride)
-            .zip(anchors.as_chunks().0.iter()),
-    ) {
-        let encoding = [encoding[0], encoding[1], encoding[2], encoding[3]];
-        *decoded = decode(encoding, *anchor, options.scale);
-    }
+    let boxes = Boxes {
+        encodings,
+        stride,
+        anchors,
+        scale: options.scale,
+    };
     match options.use_regular_nms {
-        true => regular_nms(options, scores, scratch, out),
-        false => fast_nms(options, scores, scratch, out),
+        true => regular_nms(options, boxes, scores, scratch, out),
+        false => fast_nms(options, boxes, scores, scratch, out),
+    }
+}
+
+/// Boxes that are decoded when they are looked at.
+#[derive(Clone, Copy)]
+struct Boxes<'a> {
+    encodings: &'a [f32],
+    stride: usize,
+    anchors: &'a [f32],
+    scale: [f32; 4],
+}
+
+impl Boxes<'_> {
+    fn of_anchor(&self, anchor: u32) -> [f32; 4] {
+        let four = |data: &[f32], at: usize| [data[at], data[at + 1], data[at + 2], data[at + 3]];
+        let anchor = anchor as usize;
+        let encoding = four(self.encodings, anchor * self.stride);
+        decode(encoding, four(self.anchors, anchor * 4), self.scale)
     }
 }
 
@@ -190,76 +231,97 @@ fn iou(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     intersection / (area_a + area_b - intersection)
 }
 
-/// Moves at most `limit` of `candidates` to `kept`, best first, each overlapping no better one too much. Of equal
-/// scores the anchor with the lower index is better. No candidate's score is NaN.
+/// Moves at most `limit` of `candidates` to `kept`, best first, each overlapping no better one too much.
 fn suppress(
-    boxes: &[[f32; 4]],
+    boxes: Boxes<'_>,
     iou_threshold: f32,
-    candidates: &mut [Candidate],
-    kept: &mut Vec<Candidate>,
+    candidates: &mut BinaryHeap<Candidate>,
+    kept: &mut Vec<(Candidate, [f32; 4])>,
     limit: usize,
 ) {
     kept.clear();
-    candidates.sort_unstable_by(|a, b| {
-        let by_score = b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal);
-        by_score.then(a.anchor.cmp(&b.anchor))
-    });
-    for i in 0..candidates.len() {
-        if kept.len() >= limit {
-            break;
-        }
-        let best = candidates[i];
-        if !best.active {
-            continue;
-        }
-        kept.push(best);
-        let best_box = &boxes[best.anchor as usize];
-        for other in &mut candidates[i + 1..] {
-            if other.active && iou(best_box, &boxes[other.anchor as usize]) > iou_threshold {
-                other.active = false;
-            }
+    while kept.len() < limit
+        && let Some(candidate) = candidates.pop()
+    {
+        let corners = boxes.of_anchor(candidate.anchor);
+        let overlaps = |(_, better): &(Candidate, [f32; 4])| iou(better, &corners) > iou_threshold;
+        if !kept.iter().any(overlaps) {
+            kept.push((candidate, corners));
         }
     }
+}
+
+/// Makes `heap` hold the anchors that `score_of` puts at the threshold or above, without allocating.
+fn collect(
+    heap: &mut BinaryHeap<Candidate>,
+    anchors: usize,
+    class: usize,
+    threshold: f32,
+    score_of: impl Fn(usize) -> f32,
+) {
+    let mut list = std::mem::take(heap).into_vec();
+    list.clear();
+    for anchor in 0..anchors {
+        let score = score_of(anchor);
+        if score >= threshold {
+            list.push(Candidate {
+                score,
+                anchor: anchor as u32,
+                class: class as u32,
+            });
+        }
+    }
+    *heap = BinaryHeap::from(list);
+}
+
+/// The greatest number; minus infinity if there is none. In lanes, so that the compiler vectorizes it.
+fn maximum(scores: &[f32]) -> f32 {
+    let greater = |best: f32, score: f32| if score > best { score } else { best };
+    let mut lanes = [f32::NEG_INFINITY; 8];
+    let (chunks, rest) = scores.as_chunks::<8>();
+    for chunk in chunks {
+        for (lane, &score) in lanes.iter_mut().zip(chunk) {
+            *lane = greater(*lane, score);
+        }
+    }
+    lanes
+        .iter()
+        .chain(rest)
+        .fold(f32::NEG_INFINITY, |best, &score| greater(best, score))
 }
 
 /// One pass over the best class of each anchor.
 fn fast_nms(
     options: &PostProcessOptions,
+    boxes: Boxes<'_>,
     scores: Scores<'_>,
     scratch: &mut PostProcessScratch,
     out: PostProcessOutputs<'_>,
 ) {
-    scratch.candidates.clear();
-    for anchor in 0..scratch.boxes.len() {
-        let row = scores.of_anchor(anchor);
-        let score = row.iter().fold(
-            row[0],
-            |best, &score| if score > best { score } else { best },
-        );
-        if score >= options.nms_score_threshold {
-            scratch.candidates.push(Candidate {
-                score,
-                anchor: anchor as u32,
-                class: 0,
-                active: true,
-            });
-        }
-    }
+    let threshold = options.nms_score_threshold;
+    let best_of = |anchor| maximum(scores.of_anchor(anchor));
+    collect(
+        &mut scratch.candidates,
+        scratch.anchors,
+        0,
+        threshold,
+        best_of,
+    );
     suppress(
-        &scratch.boxes,
+        boxes,
         options.nms_iou_threshold,
         &mut scratch.candidates,
         &mut scratch.kept,
-        options.max_detections,
+        options.max_detections.min(options.rows()),
     );
     let per_anchor = options.max_classes_per_detection;
     let classes = per_anchor.min(options.num_classes);
-    for (kept_index, kept) in scratch.kept.iter().enumerate() {
+    for (kept_index, (kept, corners)) in scratch.kept.iter().enumerate() {
         let row = scores.of_anchor(kept.anchor as usize);
         best_classes(row, classes, &mut scratch.classes);
         for (column, &class) in scratch.classes.iter().enumerate() {
             let at = kept_index * per_anchor + column;
-            out.boxes[at * 4..][..4].copy_from_slice(&scratch.boxes[kept.anchor as usize]);
+            out.boxes[at * 4..][..4].copy_from_slice(corners);
             out.classes[at] = class as f32;
             out.scores[at] = row[class as usize];
         }
@@ -270,14 +332,15 @@ fn fast_nms(
 /// The `count` classes of the highest scores, best first, the lower index first among equals.
 fn best_classes(scores: &[f32], count: usize, best: &mut Vec<u32>) {
     best.clear();
-    for (class, &score) in scores.iter().enumerate() {
+    let score_of = |class: u32| scores[class as usize].max(f32::NEG_INFINITY);
+    for class in 0..scores.len() as u32 {
         let mut at = best.len();
-        while at > 0 && score > scores[best[at - 1] as usize] {
+        while at > 0 && score_of(class) > score_of(best[at - 1]) {
             at -= 1;
         }
         if at < count {
             best.truncate(count - 1);
-            best.insert(at, class as u32);
+            best.insert(at, class);
         }
     }
 }
@@ -285,43 +348,41 @@ fn best_classes(scores: &[f32], count: usize, best: &mut Vec<u32>) {
 /// NMS for each class; the best boxes of all classes survive.
 fn regular_nms(
     options: &PostProcessOptions,
+    boxes: Boxes<'_>,
     scores: Scores<'_>,
     scratch: &mut PostProcessScratch,
     out: PostProcessOutputs<'_>,
 ) {
     let limit = options.max_detections.min(options.rows());
+    let threshold = options.nms_score_threshold;
     scratch.merged.clear();
     for class in 0..options.num_classes {
-        scratch.candidates.clear();
-        for anchor in 0..scratch.boxes.len() {
-            let score = scores.of_anchor(anchor)[class];
-            if score >= options.nms_score_threshold {
-                scratch.candidates.push(Candidate {
-                    score,
-                    anchor: anchor as u32,
-                    class: class as u32,
-                    active: true,
-                });
-            }
-        }
+        let score_of = |anchor| scores.of_anchor(anchor)[class];
+        collect(
+            &mut scratch.candidates,
+            scratch.anchors,
+            class,
+            threshold,
+            score_of,
+        );
         suppress(
-            &scratch.boxes,
+            boxes,
             options.nms_iou_threshold,
             &mut scratch.candidates,
             &mut scratch.kept,
             options.detections_per_class,
         );
-        for &kept in &scratch.kept {
+        for &(kept, corners) in &scratch.kept {
             let merged = &mut scratch.merged;
-            let at = merged.partition_point(|earlier| earlier.score >= kept.score);
+            let at = merged.partition_point(|(earlier, _)| earlier.score >= kept.score);
             if at < limit {
                 merged.truncate(limit - 1);
-                merged.insert(at, kept);
+                merged.insert(at, (kept, corners));
             }
         }
     }
-    for (at, kept) in scratch.merged.iter().enumerate() {
-        out.boxes[at * 4..][..4].copy_from_slice(&scratch.boxes[kept.anchor as usize]);
+    for (at, (kept, corners)) in scratch.merged.iter().enumerate() {
+        out.boxes[at * 4..][..4].copy_from_slice(corners);
         out.classes[at] = kept.class as f32;
         out.scores[at] = kept.score;
     }

@@ -493,3 +493,61 @@ fn a_quantized_onnx_file_never_reaches_tract() {
     let refused = FloatEngine::from_onnx(&bytes, "m.onnx").err().unwrap();
     assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
 }
+
+/// Runs a float `.tflite` file on its golden picture; the outputs of LiteRT's reference kernels beside ours.
+fn tflite_against_golden(model: &str, mean: f32, std: f32) -> Option<Vec<(TensorData, Vec<f32>)>> {
+    let (bytes, json, picture) = golden(model)?;
+    let loaded = crate::model::load(&bytes, model).unwrap();
+    let crate::model::Program::Graph(graph) = &loaded.program else {
+        panic!("not a graph");
+    };
+    let input: Vec<f32> = picture
+        .iter()
+        .map(|&p| (f32::from(p) - mean) / std)
+        .collect();
+    let mut engine = FloatEngine::from_graph(graph, model, false).unwrap();
+    engine.set_input(0, TensorView::F32(&input)).unwrap();
+    engine.run().unwrap();
+    let outputs = json["outputs"]["litert_reference_kernels"]
+        .as_array()
+        .unwrap();
+    assert_eq!(outputs.len(), engine.outputs().len());
+    let pair = |(index, output)| (engine.output(index).to_data(), golden_values(output));
+    Some(outputs.iter().enumerate().map(pair).collect())
+}
+
+#[test]
+fn float_tflite_models_answer_as_litert_does() {
+    let cases = [
+        ("models/vww_96_float.tflite", 0.0, 255.0),
+        (
+            "models/derived/ssd_mobilenet_v2_fpnlite_320_coco_float.tflite",
+            127.5,
+            127.5,
+        ),
+    ];
+    for (model, mean, std) in cases {
+        for (found, expected) in tflite_against_golden(model, mean, std)
+            .into_iter()
+            .flatten()
+        {
+            assert_near(&found, &expected);
+        }
+    }
+}
+
+#[test]
+fn hybrid_tflite_models_score_within_a_fiftieth_of_litert() {
+    let model = "models/ssd_mobilenet_v2_fpnlite_320_coco_dynrange.tflite";
+    let Some(outputs) = tflite_against_golden(model, 127.5, 127.5) else {
+        return;
+    };
+    let (TensorData::F32(found), expected) = &outputs[2] else {
+        panic!("scores are not f32");
+    };
+    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 0.02;
+    assert!(
+        found.iter().zip(expected).all(near),
+        "{found:?} {expected:?}"
+    );
+}
