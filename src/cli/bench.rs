@@ -175,23 +175,34 @@ fn text(report: &Report, summary: &str, macs: u64) -> String {
     ));
     if macs > 0 {
         let millions = macs as f64 / 1e6;
-        text.push_str(&format!("{millions:.1} million MAC, {:.2} GMAC/s\n", report.gmacs));
+        text.push_str(&format!(
+            "{millions:.1} million MAC, {:.2} GMAC/s\n",
+            report.gmacs
+        ));
     }
     if let Some(bytes) = report.peak_rss_bytes {
-        text.push_str(&format!("peak memory {:.1} MiB\n", bytes as f64 / 1_048_576.0));
+        text.push_str(&format!(
+            "peak memory {:.1} MiB\n",
+            bytes as f64 / 1_048_576.0
+        ));
     }
     text
 }
 
 fn layer_table(layers: &[Layer]) -> String {
-    let head = ["#", "operator", "output", "kernel", "MMAC", "ms", "share", "GMAC/s"];
+    let head = [
+        "#", "operator", "output", "kernel", "MMAC", "ms", "share", "GMAC/s",
+    ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for layer in layers {
         let (macs, speed) = if layer.macs == 0 {
             (String::new(), String::new())
         } else {
             let speed = layer.macs as f64 / (layer.median_ms.max(1e-6) * 1e6);
-            (format!("{:.2}", layer.macs as f64 / 1e6), format!("{speed:.2}"))
+            (
+                format!("{:.2}", layer.macs as f64 / 1e6),
+                format!("{speed:.2}"),
+            )
         };
         rows.push(vec![
             layer.index.to_string(),
@@ -302,7 +313,10 @@ mod tests {
 
     #[test]
     fn instruction_set_is_a_word_of_the_summary() {
-        assert_eq!(isa_of("integer plan (avx512_vnni), 2 threads"), "avx512_vnni");
+        assert_eq!(
+            isa_of("integer plan (avx512_vnni), 2 threads"),
+            "avx512_vnni"
+        );
         assert_eq!(isa_of("neon, arena 3 KiB"), "neon");
         assert_eq!(isa_of("tract (float), 1 thread"), "tract");
         assert_eq!(isa_of(""), "unknown");

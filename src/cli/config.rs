@@ -90,8 +90,7 @@ impl Settings {
             return Self::merge(args, File::default(), "");
         };
         let name = path.display().to_string();
-        let text =
-            std::fs::read_to_string(&path).map_err(Error::io(format!("read {name}")))?;
+        let text = std::fs::read_to_string(&path).map_err(Error::io(format!("read {name}")))?;
         let file = parse(&text, &name)?;
         Self::merge(args, file, &name)
     }
@@ -208,7 +207,9 @@ mod tests {
     }
 
     fn settings(flags: &[&str], toml: &str) -> Result<Settings> {
-        let args = Cli::try_parse_from(["eyas"].iter().chain(flags)).unwrap().args;
+        let args = Cli::try_parse_from(["eyas"].iter().chain(flags))
+            .unwrap()
+            .args;
         Settings::merge(args, parse(toml, "eyas.toml")?, "eyas.toml")
     }
 
@@ -216,7 +217,11 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let toml = "model = 'a.tflite'\nconfidence = 0.7\nsource = 'x.mp4'\nsize = '64x48'\nfps = 5\nloop = true\n\
                     listen = '127.0.0.1:1'\nframes = 3\nthreads = 2";
-        let found = settings(&["-c", "0.2", "--listen", "localhost:2", "--frames", "9"], toml).unwrap();
+        let found = settings(
+            &["-c", "0.2", "--listen", "localhost:2", "--frames", "9"],
+            toml,
+        )
+        .unwrap();
         assert_eq!(found.model.confidence, Some(0.2));
         assert_eq!(found.model.model, Some("a.tflite".into()));
         assert_eq!(found.model.threads, Some(2));
@@ -253,7 +258,10 @@ mod tests {
             let error = settings(&[], toml).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             let text = error.to_string();
-            assert!(text.starts_with("eyas.toml: ") && text.contains(word), "{text}");
+            assert!(
+                text.starts_with("eyas.toml: ") && text.contains(word),
+                "{text}"
+            );
         }
     }
 }

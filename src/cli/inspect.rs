@@ -48,12 +48,16 @@ pub fn run(args: Args) -> Result<()> {
     section(&mut text, "outputs", &tensor_table(engine.outputs()));
     section(&mut text, "operators", &operator_table(&model));
     let class_lines = match load::class_count(&model) {
-        Some(classes) => (0..classes)
+        Some(classes) if !labels.is_empty() => (0..classes)
             .map(|id| format!("{id} {}\n", labels.name(id)))
             .collect(),
-        None => String::new(),
+        _ => String::new(),
     };
-    section(&mut text, "labels", &format!("{labels_summary}\n{class_lines}"));
+    section(
+        &mut text,
+        "labels",
+        &format!("{labels_summary}\n{class_lines}"),
+    );
     let (summary, steps) = (engine.summary(), step_table(&engine.steps()));
     let head = match Detector::new(engine, &model, labels, flags.threshold()) {
         Ok(detector) => detector.describe(),
@@ -109,7 +113,9 @@ fn quantization(info: &TensorInfo) -> String {
 fn operator_table(model: &Model) -> String {
     let graph = match &model.program {
         Program::Graph(graph) => graph,
-        Program::Onnx(bytes) => return format!("ONNX file of {} bytes, run by tract\n", bytes.len()),
+        Program::Onnx(bytes) => {
+            return format!("ONNX file of {} bytes, run by tract\n", bytes.len());
+        }
     };
     let mut counts = BTreeMap::<&str, usize>::new();
     for node in &graph.nodes {

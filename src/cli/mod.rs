@@ -157,7 +157,10 @@ mod tests {
 
     #[test]
     fn tables_are_aligned() {
-        let rows = [vec!["a".into(), "1".into()], vec!["bcd".into(), "23".into()]];
+        let rows = [
+            vec!["a".into(), "1".into()],
+            vec!["bcd".into(), "23".into()],
+        ];
         assert_eq!(table(&rows, &[1]), "a     1\nbcd  23\n");
     }
 }

@@ -128,8 +128,8 @@ impl Watcher {
 
     /// The first signal asks to end, the second does not ask.
     fn signals(stop: &Stop) -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
-            .map_err(Error::io("listen for signals"))?;
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("listen for signals"))?;
         let (handle, stop) = (signals.handle(), stop.clone());
         Self::spawn("signals", End::Signals(handle), move || {
             for _ in signals.forever() {

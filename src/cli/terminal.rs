@@ -62,7 +62,11 @@ pub(super) fn write_over_line(text: &str) {
 
 /// Shows the status line in place of the last one, cut to the width of the terminal.
 pub(super) fn show_line(text: &str) {
-    let width = crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width));
+    // Terminals that do not know their size say 0.
+    let width = match crossterm::terminal::size() {
+        Ok((width, _)) if width > 0 => usize::from(width),
+        _ => 80,
+    };
     let cut: String = text.chars().take(width.saturating_sub(1)).collect();
     let mut shown = LINE_SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
     *shown = true;

@@ -30,12 +30,12 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds an item without waiting. A full queue gives up its oldest items: returns how many. A closed queue gives up
-    /// the new item and counts nothing.
-    pub fn push_newest(&self, item: T) -> u64 {
+    /// Adds an item without waiting. A full queue gives up its oldest items: returns how many. `None` if the queue is
+    /// closed.
+    pub fn push_newest(&self, item: T) -> Option<u64> {
         let mut state = self.lock();
         if state.closed {
-            return 0;
+            return None;
         }
         let mut dropped = 0;
         while state.items.len() >= self.capacity {
@@ -45,7 +45,7 @@ impl<T> Queue<T> {
         state.items.push_back(item);
         drop(state);
         self.changed.notify_all();
-        dropped
+        Some(dropped)
     }
 
     /// Adds an item, waiting for room. `false` if the queue was closed meanwhile.
@@ -115,10 +115,11 @@ mod tests {
     #[test]
     fn full_queue_gives_up_the_oldest() {
         let queue = Queue::new(2);
-        assert_eq!((queue.push_newest(1), queue.push_newest(2)), (0, 0));
-        assert_eq!(queue.push_newest(3), 1);
+        assert_eq!(queue.push_newest(1), Some(0));
+        assert_eq!(queue.push_newest(2), Some(0));
+        assert_eq!(queue.push_newest(3), Some(1));
         queue.close();
-        assert_eq!(queue.push_newest(4), 0);
+        assert_eq!(queue.push_newest(4), None);
         assert_eq!(
             (queue.pop(), queue.pop(), queue.pop()),
             (Some(2), Some(3), None)

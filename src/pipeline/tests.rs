@@ -150,11 +150,15 @@ fn slow_sinks_skip_and_do_not_slow_detection() {
 
 #[test]
 fn frame_limit_ends_the_run() {
-    let mut pipeline = pipeline(counted(u64::MAX, false, NO_TIME), NO_TIME);
-    pipeline.frame_limit = Some(7);
-    let telemetry = pipeline.telemetry.clone();
-    pipeline.run().unwrap();
-    assert_eq!(telemetry.inferred(), 7);
+    for live in [false, true] {
+        let mut pipeline = pipeline(counted(u64::MAX, live, MILLI), NO_TIME);
+        pipeline.frame_limit = Some(7);
+        let telemetry = pipeline.telemetry.clone();
+        let start = Instant::now();
+        pipeline.run().unwrap();
+        assert_eq!(telemetry.inferred(), 7);
+        assert!(start.elapsed() < PATIENCE, "a thread was left behind");
+    }
 }
 
 #[test]

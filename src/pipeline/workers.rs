@@ -45,7 +45,10 @@ pub(super) fn capture(
                 }
                 telemetry.frame_captured();
                 if live {
-                    telemetry.frames_dropped(frames.push_newest(frame));
+                    let Some(dropped) = frames.push_newest(frame) else {
+                        break;
+                    };
+                    telemetry.frames_dropped(dropped);
                 } else if !frames.push_wait(frame) {
                     break;
                 }
@@ -90,8 +93,9 @@ pub(super) fn infer(
             inference: detected.inference,
         });
         for sink in sinks {
-            sink.counters
-                .dropped(sink.scenes.push_newest(scene.clone()));
+            // A sink that has ended takes no more.
+            let dropped = sink.scenes.push_newest(scene.clone()).unwrap_or(0);
+            sink.counters.dropped(dropped);
         }
     }
     Ok(())

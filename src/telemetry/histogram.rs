@@ -62,7 +62,7 @@ impl Histogram {
         let mut below = 0;
         for (index, &count) in counts.iter().enumerate() {
             if below + count >= rank {
-                let within = (rank - below) as f64 / count as f64;
+                let within = ((rank - below) as f64 - 0.5) / count as f64;
                 let (low, high) = (lower_bound(index) as f64, lower_bound(index + 1) as f64);
                 return Some(Duration::from_secs_f64((low + (high - low) * within) / 1e6));
             }
