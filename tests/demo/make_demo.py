@@ -72,7 +72,7 @@ def model():
     b.operator("AVERAGE_POOL_2D", [excess], [cells], pool, 2)
 
     depth = len(NAMES) + 1
-    gain, offset = 30.0, -6.0
+    gain, offset = 17.0, -5.5
     weights = np.zeros((len(RADII) * depth, KERNEL, KERNEL, 3))
     bias = np.full(len(RADII) * depth, offset)
     for size, radius in enumerate(RADII):
