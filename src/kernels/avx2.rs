@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Gemm, GemmKernel};
+use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, scalar};
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -27,6 +27,23 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
         unsafe { gemm_4x16c2(gemm) }
     },
 }];
+
+/// 3x3 and 5x5 over at least 16 channels; what else there is goes to the reference.
+pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
+    name: "i8_depthwise_16c_avx2",
+    run: |row| {
+        assert!(is_x86_feature_detected!("avx2"));
+        let taps = row.weights.kernel[0] * row.weights.kernel[1];
+        match taps {
+            _ if row.weights.channels < LANES => scalar::DEPTHWISE.run(row),
+            // SAFETY: the assert above proves the feature.
+            9 => unsafe { depthwise::<9, 5>(row) },
+            // SAFETY: the assert above proves the feature.
+            25 => unsafe { depthwise::<25, 13>(row) },
+            _ => scalar::DEPTHWISE.run(row),
+        }
+    },
+};
 
 /// Registers: ymm0..7 accumulate 4 rows x 16 channels; two hold the widened weights of a pair of depths; one the
 /// broadcast pair of activations of a row.
@@ -111,22 +128,149 @@ fn requantize(
     stage: OutputStage,
 ) -> __m128i {
     let term = _mm256_set1_epi32(term);
-    let (low, high) = stage.bounds();
-    let (low, high) = (_mm256_set1_ps(low), _mm256_set1_ps(high));
     let rounded = [0, 1].map(|half: usize| {
         let bias = load_i32(&bias[8 * half..]);
         let sum = _mm256_add_epi32(_mm256_add_epi32(acc[half], bias), term);
-        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), load_f32(&scales[8 * half..]));
-        _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(scaled, low), high))
+        round(sum, load_f32(&scales[8 * half..]), stage)
     });
-    // 16 bit lanes come out as 0..3, 8..11, 4..7, 12..15: the permutation puts them right.
-    let words =
-        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(rounded[0], rounded[1]));
+    // Packing gives channels 0..3, 8..11, 4..7, 12..15.
+    let words = _mm256_packs_epi32(rounded[0], rounded[1]);
+    pack(_mm256_permute4x64_epi64::<0b11_01_10_00>(words), stage)
+}
+
+/// Channels that the depthwise kernel makes at a time.
+const LANES: usize = 16;
+
+/// Blocks of 16 channels, in each all pixels of the row; the last block overlaps the one before.
+///
+/// Two taps make a pair: their codes, interleaved, meet their weights, interleaved, in one `vpmaddwd`. Interleaving
+/// leaves channels 0..3 and 8..11 in one accumulator, 4..7 and 12..15 in the other; packing puts them in order again.
+#[target_feature(enable = "avx2")]
+fn depthwise<const TAPS: usize, const PAIRS: usize>(row: Depthwise<'_>) {
+    let channels = row.weights.channels;
+    let pixels = row.out.len() / channels;
+    let columns = row.weights.kernel[1];
+    for block in 0..channels.div_ceil(LANES) {
+        let first = (block * LANES).min(channels - LANES);
+        let tap_at = |tap: usize| {
+            let from = tap / columns;
+            let start = (tap % columns) * row.dilation * channels + first;
+            &row.rows[from][start..]
+        };
+        let inputs: [&[i8]; TAPS] = std::array::from_fn(tap_at);
+        let weights = interleave::<TAPS, PAIRS>(&row.weights.taps[first..], channels);
+        let bias = crossed_i32(&row.weights.bias[first..]);
+        let scales = crossed_f32(&row.weights.scales[first..]);
+        let step = row.stride * channels;
+        assert!(
+            inputs
+                .iter()
+                .all(|input| input.len() >= (pixels - 1) * step + LANES)
+        );
+        for x in 0..pixels {
+            let mut acc = bias;
+            for pair in 0..PAIRS {
+                // SAFETY: the assert above leaves 16 readable bytes at `x * step` of every input.
+                let a = unsafe { widen(inputs[2 * pair].as_ptr().add(x * step)) };
+                let b = match inputs.get(2 * pair + 1) {
+                    // SAFETY: as above.
+                    Some(input) => unsafe { widen(input.as_ptr().add(x * step)) },
+                    None => _mm256_setzero_si256(),
+                };
+                let low = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weights[pair][0]);
+                let high = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weights[pair][1]);
+                acc = [
+                    _mm256_add_epi32(acc[0], low),
+                    _mm256_add_epi32(acc[1], high),
+                ];
+            }
+            let rounded = [0, 1].map(|half: usize| round(acc[half], scales[half], row.stage));
+            let words = _mm256_packs_epi32(rounded[0], rounded[1]);
+            store(
+                pack(words, row.stage),
+                &mut row.out[x * channels + first..][..LANES],
+            );
+        }
+    }
+}
+
+/// Reads 16 codes as int16.
+///
+/// # Safety
+/// 16 bytes are readable at `codes`.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn widen(codes: *const i8) -> __m256i {
+    // SAFETY: the caller's promise.
+    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(codes.cast()) })
+}
+
+/// Weights of 16 channels for each pair of taps, in the order that unpacking gives codes.
+#[target_feature(enable = "avx2")]
+fn interleave<const TAPS: usize, const PAIRS: usize>(
+    taps: &[i16],
+    channels: usize,
+) -> [[__m256i; 2]; PAIRS] {
+    std::array::from_fn(|pair| {
+        let a = load_i16(&taps[2 * pair * channels..]);
+        let b = match 2 * pair + 1 < TAPS {
+            true => load_i16(&taps[(2 * pair + 1) * channels..]),
+            false => _mm256_setzero_si256(),
+        };
+        [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)]
+    })
+}
+
+/// Elements 0..3 and 8..11, and 4..7 and 12..15.
+#[target_feature(enable = "avx2")]
+fn crossed_i32(values: &[i32]) -> [__m256i; 2] {
+    let (a, b) = (load_i32(values), load_i32(&values[8..]));
+    [
+        _mm256_permute2x128_si256::<0x20>(a, b),
+        _mm256_permute2x128_si256::<0x31>(a, b),
+    ]
+}
+
+/// Elements 0..3 and 8..11, and 4..7 and 12..15.
+#[target_feature(enable = "avx2")]
+fn crossed_f32(values: &[f32]) -> [__m256; 2] {
+    let (a, b) = (load_f32(values), load_f32(&values[8..]));
+    [
+        _mm256_permute2f128_ps::<0x20>(a, b),
+        _mm256_permute2f128_ps::<0x31>(a, b),
+    ]
+}
+
+/// Scales, clamps and rounds 8 sums, by the rule of `requant.rs` but for the zero point.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn round(sum: __m256i, scales: __m256, stage: OutputStage) -> __m256i {
+    let (low, high) = stage.bounds();
+    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), scales);
+    let clamped = _mm256_min_ps(
+        _mm256_max_ps(scaled, _mm256_set1_ps(low)),
+        _mm256_set1_ps(high),
+    );
+    _mm256_cvtps_epi32(clamped)
+}
+
+/// Adds the zero point to 16 ordered words and narrows them to codes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn pack(words: __m256i, stage: OutputStage) -> __m128i {
     let words = _mm256_add_epi16(words, _mm256_set1_epi16(stage.zero_point as i16));
     _mm_packs_epi16(
         _mm256_castsi256_si128(words),
         _mm256_extracti128_si256::<1>(words),
     )
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_i16(values: &[i16]) -> __m256i {
+    assert!(values.len() >= 16);
+    // SAFETY: the assert leaves 32 readable bytes.
+    unsafe { _mm256_loadu_si256(values.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]

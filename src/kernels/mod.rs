@@ -248,7 +248,7 @@ impl Kernels {
             Isa::Avx2 => Self {
                 isa,
                 gemms: &avx2::GEMMS,
-                depthwise: scalar::DEPTHWISE,
+                depthwise: avx2::DEPTHWISE,
             },
             Isa::NeonDot | Isa::Avx512Vnni => return None,
             #[cfg(not(target_arch = "aarch64"))]
