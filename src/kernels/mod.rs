@@ -242,7 +242,7 @@ impl Kernels {
             Isa::Neon => Self {
                 isa,
                 gemms: &neon::GEMMS,
-                depthwise: scalar::DEPTHWISE,
+                depthwise: neon::DEPTHWISE,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
