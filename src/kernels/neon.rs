@@ -151,7 +151,7 @@ fn reduce(acc: [int32x4_t; NR]) -> [int32x4_t; 2] {
 
 /// The rule of `requant.rs` for 8 channels.
 #[inline]
-fn requantize(
+pub(super) fn requantize(
     acc: [int32x4_t; 2],
     term: i32,
     bias: &[i32],
@@ -221,7 +221,7 @@ fn depthwise<const TAPS: usize>(row: Depthwise<'_>) {
 
 /// Stores as many codes as `out` is long, at most 8.
 #[inline]
-fn store(codes: int8x8_t, out: &mut [i8]) {
+pub(super) fn store(codes: int8x8_t, out: &mut [i8]) {
     if out.len() >= NR {
         // SAFETY: the condition leaves 8 writable bytes.
         unsafe { vst1_s8(out.as_mut_ptr(), codes) }
