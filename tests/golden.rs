@@ -148,7 +148,9 @@ fn check(name: &str, golden: &Golden, outputs: &[TensorData]) -> Result<(), Stri
         let pairs = found.iter().zip(&expected.default).take(compared);
         let wrong: Vec<String> = pairs
             .enumerate()
-            .filter(|(_, (a, b))| ((*a as f32 - **b as f32).abs() > golden.tolerance as f32) || a.is_nan())
+            .filter(|(_, (a, b))| {
+                ((*a as f32 - **b as f32).abs() > golden.tolerance as f32) || a.is_nan()
+            })
             .map(|(index, (a, b))| format!("[{index}] {a} instead of {b}"))
             .collect();
         if !wrong.is_empty() {
