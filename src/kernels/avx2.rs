@@ -49,7 +49,7 @@ fn gemm_4x16c2(mut gemm: Gemm<'_>) {
         for block in 0..weights.channels().div_ceil(NR) {
             let acc = multiply(pair_rows, weights.block(block), pairs);
             let channels = NR.min(weights.channels() - block * NR);
-            for row in 0..rows {
+            for (row, &sums) in acc.iter().enumerate().take(rows) {
                 let at = (first + row) * gemm.out_stride + block * NR;
                 match &mut gemm.out {
                     Output::Codes {
@@ -59,10 +59,10 @@ fn gemm_4x16c2(mut gemm: Gemm<'_>) {
                     } => {
                         let term = row_terms.get(first + row).copied().unwrap_or(0);
                         let (bias, scales) = (weights.bias(block), weights.scales(block));
-                        let codes = requantize(acc[row], term, bias, scales, *stage);
+                        let codes = requantize(sums, term, bias, scales, *stage);
                         store(codes, &mut out[at..][..channels]);
                     }
-                    Output::Sums(sums) => store_sums(acc[row], &mut sums[at..][..channels]),
+                    Output::Sums(out) => store_sums(sums, &mut out[at..][..channels]),
                 }
             }
         }

@@ -4,6 +4,7 @@
 //! start, by [`Kernels::best`]. Kernels know no graph, no file and no thread.
 
 pub mod check;
+pub mod fused;
 pub mod pack;
 pub mod requant;
 pub mod scalar;

@@ -51,9 +51,9 @@ fn gemm_2x8c8<const PAIRS: bool>(mut gemm: Gemm<'_>) {
         for block in 0..weights.channels().div_ceil(NR) {
             let acc = multiply::<PAIRS>(a, weights.block(block), groups);
             let channels = NR.min(weights.channels() - block * NR);
-            for row in 0..rows {
+            for (row, &acc) in acc.iter().enumerate().take(rows) {
                 let at = (first + row) * gemm.out_stride + block * NR;
-                let sums = reduce(acc[row]);
+                let sums = reduce(acc);
                 match &mut gemm.out {
                     Output::Codes {
                         out,

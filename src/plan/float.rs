@@ -2,8 +2,9 @@
 
 use super::geometry::Geometry;
 use super::pool::Pool;
+use crate::kernels::fused;
 use crate::kernels::scalar::dynamic::{PictureQuant, range};
-use crate::kernels::scalar::float::{self, BinaryOp, FloatDepthwise, FloatWeights};
+use crate::kernels::scalar::float::{self, BinaryOp, FloatDepthwise, FloatWeights, MatrixProduct};
 use crate::kernels::scalar::{self, Bounds};
 
 /// Elements of the windows that one product reads: they stay in the first-level cache.
@@ -50,7 +51,13 @@ impl FloatConv {
                     self.geometry.gather(first, rows, input, patches, 0.0);
                     &patches[..rows * depth]
                 };
-                float::matrix_product(a, &self.weights, &self.bias, self.bounds, out);
+                let product = MatrixProduct {
+                    a,
+                    weights: &self.weights,
+                    bias: &self.bias,
+                    bounds: self.bounds,
+                };
+                fused::matrix_product(&product, out);
             }
         });
     }
@@ -68,7 +75,7 @@ pub(super) enum Taps {
 pub(super) struct FloatDepthwiseConv {
     pub taps: Vec<f32>,
     pub kind: Taps,
-    /// Scale of each channel's taps; 1 if they are real.
+    /// Scale of each channel's taps; not read if they are real.
     pub scales: Vec<f32>,
     pub bias: Vec<f32>,
     /// Output channels that read one input channel.
@@ -143,12 +150,11 @@ impl FloatDepthwiseConv {
             columns: g.window[1],
             stride: g.stride[1],
             dilation: g.dilation[1],
-            input_scale: quant.map_or(1.0, |quant| quant.scale),
-            scales: &self.scales,
+            scales: quant.map(|quant| (self.scales.as_slice(), quant.scale)),
             bias: &self.bias,
             bounds: self.bounds,
         };
-        float::depthwise_row(&row, out);
+        fused::depthwise_row(&row, out);
     }
 }
 

@@ -6,7 +6,7 @@ use super::pool::Pool;
 use crate::kernels::pack::PackedWeights;
 use crate::kernels::scalar::Bounds;
 use crate::kernels::scalar::dynamic::{RowQuant, RowsToReal, range};
-use crate::kernels::{GEMM_OVERREAD, Gemm, GemmKernel, Output};
+use crate::kernels::{GEMM_OVERREAD, Gemm, GemmKernel, Output, fused};
 
 /// Elements that one product reads or writes: they stay in the second-level cache.
 const TILE_ELEMENTS: usize = 16 * 1024;
@@ -132,7 +132,13 @@ impl HybridConv {
                 out_stride: channels,
                 scratch: product,
             });
-            self.to_real(sums, quants, out);
+            let layer = RowsToReal {
+                weight_sums: &self.weight_sums,
+                scales: &self.scales,
+                bias: &self.bias,
+                bounds: self.bounds,
+            };
+            fused::rows_to_real(&layer, sums, quants, out);
         }
     }
 
@@ -152,22 +158,6 @@ impl HybridConv {
                 *known = Some((at, quant));
                 quant
             }
-        }
-    }
-
-    fn to_real(&self, sums: &[i32], quants: &[RowQuant], out: &mut [f32]) {
-        let channels = self.weights.channels();
-        let layer = RowsToReal {
-            weight_sums: &self.weight_sums,
-            scales: &self.scales,
-            bias: &self.bias,
-            bounds: self.bounds,
-        };
-        let rows = sums
-            .chunks_exact(channels)
-            .zip(out.chunks_exact_mut(channels));
-        for (&quant, (sums, out)) in quants.iter().zip(rows) {
-            layer.row(sums, quant, out);
         }
     }
 }

@@ -73,20 +73,28 @@ pub struct RowsToReal<'a> {
 }
 
 impl RowsToReal<'_> {
-    /// `out[n] = clamp((sums[n] - zero_point * weight_sums[n]) * (1 / inverse) * scales[n] + bias[n])`
-    pub fn row(&self, sums: &[i32], quant: RowQuant, out: &mut [f32]) {
-        let scale = 1.0 / quant.inverse;
-        let layer = self.weight_sums.iter().zip(self.scales).zip(self.bias);
-        for ((out, &sum), ((&weights, &weight_scale), &bias)) in out.iter_mut().zip(sums).zip(layer)
-        {
-            let centred = sum.wrapping_sub(quant.zero_point.wrapping_mul(weights));
-            let real = centred as f32 * scale * weight_scale + bias;
-            *out = real.max(self.bounds.low).min(self.bounds.high);
+    /// `out[m][n] = clamp((sums[m][n] - zero_point[m] * weight_sums[n]) * (1 / inverse[m]) * scales[n] + bias[n])`, the
+    /// last product and sum in one rounding. Rows are as long as there are channels.
+    #[inline(always)]
+    pub fn rows_rule(&self, sums: &[i32], quants: &[RowQuant], out: &mut [f32]) {
+        let channels = self.bias.len();
+        let rows = sums
+            .chunks_exact(channels)
+            .zip(out.chunks_exact_mut(channels));
+        for (quant, (sums, out)) in quants.iter().zip(rows) {
+            let scale = 1.0 / quant.inverse;
+            let layer = self.weight_sums.iter().zip(self.scales).zip(self.bias);
+            let outputs = out.iter_mut().zip(sums);
+            for ((out, &sum), ((&weights, &weight_scale), &bias)) in outputs.zip(layer) {
+                let centred = sum.wrapping_sub(quant.zero_point.wrapping_mul(weights));
+                let real = (centred as f32 * scale).mul_add(weight_scale, bias);
+                *out = self.bounds.clamp(real);
+            }
         }
     }
 }
 
-/// How a whole picture was quantized: `code = clamp(round(x * inverse + zero_point))`, halves away from zero.
+/// How a whole picture was quantized: `code = clamp(round(x * inverse) + zero_point)`, halves away from zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PictureQuant {
     /// Real value of one step.
@@ -124,20 +132,21 @@ impl PictureQuant {
     pub fn centred(self, x: f32) -> f32 {
         /// Adding and subtracting it rounds to an integer, halves to even.
         const MAGIC: f32 = 12_582_912.0;
-        let shifted = (x * self.inverse + self.zero_point).max(-200.0).min(200.0);
-        let even = (shifted + MAGIC) - MAGIC;
-        let rest = shifted - even;
-        let up = if rest == 0.5 && shifted > 0.0 {
+        let low = -128.0 - self.zero_point;
+        let scaled = (x * self.inverse).max(low).min(low + 255.0);
+        let even = (scaled + MAGIC) - MAGIC;
+        let rest = scaled - even;
+        let up = if rest == 0.5 && scaled > 0.0 {
             1.0
         } else {
             0.0
         };
-        let down = if rest == -0.5 && shifted < 0.0 {
+        let down = if rest == -0.5 && scaled < 0.0 {
             1.0
         } else {
             0.0
         };
-        (even + up - down).max(-128.0).min(127.0) - self.zero_point
+        even + up - down
     }
 }
 
@@ -183,19 +192,19 @@ mod tests {
         };
         let mut out = [0.0];
         let quant = RowQuant::new([-1.0, 254.0]);
-        layer.row(&[-128 * 3 + 127 * 2], quant, &mut out);
+        layer.rows_rule(&[-128 * 3 + 127 * 2], &[quant], &mut out);
         assert_eq!(out, [(-3.0 + 508.0) * 0.5 + 10.0]);
     }
 
     #[test]
-    fn pictures_round_halves_of_codes_away_from_zero() {
+    fn pictures_round_halves_away_from_zero() {
         let quant = PictureQuant::new([-1.0, 254.0]);
         assert_eq!((quant.scale, quant.zero_point), (1.0, -127.0));
-        // -126.5 goes to -127, -124.5 to -125.
-        let codes = [-1.0, 0.0, 0.5, 1.5, 2.5, 300.0].map(|x| quant.centred(x));
-        assert_eq!(codes, [-1.0, 0.0, 0.0, 1.0, 2.0, 254.0]);
+        let codes = [-0.5, 0.0, 0.5, 1.5, 2.5, 300.0].map(|x| quant.centred(x));
+        assert_eq!(codes, [-1.0, 0.0, 1.0, 2.0, 3.0, 254.0]);
         let quant = PictureQuant::new([-254.0, 1.0]);
         assert_eq!(quant.zero_point, 126.0);
-        assert_eq!([-0.5, -1.5].map(|x| quant.centred(x)), [0.0, -1.0]);
+        let codes = [-0.5, -1.5, -2.6, -900.0, 2.0].map(|x| quant.centred(x));
+        assert_eq!(codes, [-1.0, -2.0, -3.0, -254.0, 1.0]);
     }
 }

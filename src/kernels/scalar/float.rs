@@ -13,7 +13,7 @@ pub struct Bounds {
 impl Bounds {
     /// Clamps. NaN becomes `low`.
     #[inline(always)]
-    fn clamp(self, x: f32) -> f32 {
+    pub(super) fn clamp(self, x: f32) -> f32 {
         x.max(self.low).min(self.high)
     }
 }
@@ -64,36 +64,46 @@ impl FloatWeights {
     }
 }
 
-/// `out[m][n] = clamp(sum_k a[m][k] * w[n][k] + bias[n])`, the sum from the first element to the last.
-pub fn matrix_product(
-    a: &[f32],
-    weights: &FloatWeights,
-    bias: &[f32],
-    bounds: Bounds,
-    out: &mut [f32],
-) {
+/// `out[m][n] = clamp(bias[n] + sum_k a[m][k] * w[n][k])`, from the bias on in the order of `k`, each product and sum
+/// in one rounding.
+pub struct MatrixProduct<'a> {
+    /// `[rows][depth]`
+    pub a: &'a [f32],
+    pub weights: &'a FloatWeights,
+    /// One for each channel.
+    pub bias: &'a [f32],
+    pub bounds: Bounds,
+}
+
+/// The rule of [`MatrixProduct`]. `out` is `[rows][channels]`.
+#[inline(always)]
+pub fn product_rule(product: &MatrixProduct<'_>, out: &mut [f32]) {
+    let weights = product.weights;
     let (depth, channels) = (weights.depth, weights.channels);
-    let blocks = weights.blocks.chunks_exact(LANES * depth);
-    for (block, w) in blocks.enumerate() {
+    let blocks = weights.blocks.as_chunks::<LANES>().0;
+    for (block, w) in blocks.chunks_exact(depth).enumerate() {
         let first = block * LANES;
         let lanes = LANES.min(channels - first);
-        for (a, out) in a.chunks_exact(depth).zip(out.chunks_exact_mut(channels)) {
-            let mut acc = [0.0; LANES];
-            for (&a, w) in a.iter().zip(w.chunks_exact(LANES)) {
-                for (acc, &w) in acc.iter_mut().zip(w) {
-                    *acc += a * w;
+        let mut bias = [0.0; LANES];
+        bias[..lanes].copy_from_slice(&product.bias[first..first + lanes]);
+        let rows = product.a.chunks_exact(depth);
+        for (a, out) in rows.zip(out.chunks_exact_mut(channels)) {
+            let mut acc = bias;
+            for (&a, w) in a.iter().zip(w) {
+                for lane in 0..LANES {
+                    acc[lane] = a.mul_add(w[lane], acc[lane]);
                 }
             }
-            let bias = &bias[first..first + lanes];
-            let out = &mut out[first..first + lanes];
-            for ((out, &acc), &bias) in out.iter_mut().zip(&acc).zip(bias) {
-                *out = bounds.clamp(acc + bias);
+            for (out, &acc) in out[first..first + lanes].iter_mut().zip(&acc) {
+                *out = product.bounds.clamp(acc);
             }
         }
     }
 }
 
-/// One row of a depthwise convolution on real values or on the integers that real values were quantized to.
+/// One row of a depthwise convolution. On real values `out[x][c] = clamp(bias[c] + sum)`, from the bias on in the order
+/// of the taps, each product and sum in one rounding. On the integers that real values were quantized to
+/// `out[x][c] = clamp(sum * scales[c] * input_scale + bias[c])`; their sums are exact while they stay below 2^24.
 pub struct FloatDepthwise<'a> {
     /// One padded input row for each kernel row, each `[pixels][channels]`.
     pub rows: &'a [&'a [f32]],
@@ -102,17 +112,15 @@ pub struct FloatDepthwise<'a> {
     pub columns: usize,
     pub stride: usize,
     pub dilation: usize,
-    /// What the integers of the input count by; 1 for real values.
-    pub input_scale: f32,
-    /// What the integers of the taps count by, for each channel; 1 for real values.
-    pub scales: &'a [f32],
+    /// Of integers: what those of the taps count by, for each channel, and those of the input.
+    pub scales: Option<(&'a [f32], f32)>,
     pub bias: &'a [f32],
     pub bounds: Bounds,
 }
 
-/// `out[x][c] = clamp(sum * (scales[c] * input_scale) + bias[c])` with the sum over the taps, row by row. Sums of
-/// integers are exact while they stay below 2^24.
-pub fn depthwise_row(row: &FloatDepthwise<'_>, out: &mut [f32]) {
+/// The rule of [`FloatDepthwise`]. `out` is `[pixels][channels]`.
+#[inline(always)]
+pub fn depthwise_rule(row: &FloatDepthwise<'_>, out: &mut [f32]) {
     let channels = row.bias.len();
     for (x, out) in out.chunks_exact_mut(channels).enumerate() {
         for (lane, out) in out.chunks_mut(LANES).enumerate() {
@@ -137,20 +145,29 @@ fn depthwise_lanes<const N: usize>(
     out: &mut [f32; N],
 ) {
     let channels = row.bias.len();
-    let mut acc = [0.0; N];
+    let bias: &[f32; N] = row.bias[first..]
+        .first_chunk()
+        .expect("N channels are left");
+    let mut acc = match row.scales {
+        None => *bias,
+        Some(_) => [0.0; N],
+    };
     for (i, input) in row.rows.iter().enumerate() {
         for j in 0..row.columns {
             let input = &input[(x * row.stride + j * row.dilation) * channels + first..][..N];
             let taps = &row.taps[(i * row.columns + j) * channels + first..][..N];
             for ((acc, &x), &tap) in acc.iter_mut().zip(input).zip(taps) {
-                *acc += x * tap;
+                *acc = x.mul_add(tap, *acc);
             }
         }
     }
-    let (scales, bias) = (&row.scales[first..][..N], &row.bias[first..][..N]);
-    for (at, out) in out.iter_mut().enumerate() {
-        let real = acc[at] * (scales[at] * row.input_scale) + bias[at];
-        *out = row.bounds.clamp(real);
+    if let Some((scales, input_scale)) = row.scales {
+        for ((acc, &scale), &bias) in acc.iter_mut().zip(&scales[first..][..N]).zip(bias) {
+            *acc = *acc * scale * input_scale + bias;
+        }
+    }
+    for (out, &acc) in out.iter_mut().zip(&acc) {
+        *out = row.bounds.clamp(acc);
     }
 }
 
@@ -227,7 +244,7 @@ pub fn logistic(input: &[f32], out: &mut [f32]) {
 /// `x * relu6(x + 3) / 6`
 pub fn hard_swish(input: &[f32], out: &mut [f32]) {
     for (out, &x) in out.iter_mut().zip(input) {
-        *out = x * ((x + 3.0).max(0.0).min(6.0) * (1.0 / 6.0));
+        *out = x * ((x + 3.0).clamp(0.0, 6.0) * (1.0 / 6.0));
     }
 }
 
@@ -313,7 +330,13 @@ mod tests {
             low: 0.0,
             high: 40.0,
         };
-        matrix_product(&[1.0, 1.0, -1.0, 2.0], &packed, &bias, bounds, &mut out);
+        let product = MatrixProduct {
+            a: &[1.0, 1.0, -1.0, 2.0],
+            weights: &packed,
+            bias: &bias,
+            bounds,
+        };
+        product_rule(&product, &mut out);
         for c in 0..channels {
             let (even, odd) = (2.0 * c as f32, 2.0 * c as f32 + 1.0);
             assert_eq!(out[c], (even + odd - c as f32).min(40.0));
@@ -338,15 +361,20 @@ mod tests {
             columns: 2,
             stride: 1,
             dilation: 2,
-            input_scale: 0.5,
-            scales: &[2.0; 18],
+            scales: Some((&[2.0; 18], 0.5)),
             bias: &[1.0; 18],
             bounds: FREE,
         };
-        depthwise_row(&row, &mut out);
+        depthwise_rule(&row, &mut out);
         for (c, &out) in out.iter().enumerate() {
             assert_eq!(out, (1.0 + 3.0 + 10.0 + 12.0) * c as f32 + 1.0);
         }
+        let real = FloatDepthwise {
+            scales: None,
+            ..row
+        };
+        depthwise_rule(&real, &mut out);
+        assert_eq!(out[17], (1.0 + 3.0 + 10.0 + 12.0) * 17.0 + 1.0);
     }
 
     #[test]
