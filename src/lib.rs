@@ -19,6 +19,22 @@
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
 //! | [`pipeline`] | threads, the newest-frame slot, shutdown | detect, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |
+//!
+//! # Example
+//!
+//! ```
+//! use eyas::detect::{Detector, Threshold};
+//! use eyas::model::labels::Labels;
+//!
+//! let model = eyas::model::load_file("tests/demo/colours.tflite".as_ref())?;
+//! let labels = Labels::parse("red\ngreen\nblue\n", "colours")?;
+//! let engine = eyas::engine::load(&model, eyas::engine::Options::default())?;
+//! let mut detector = Detector::new(engine, &model, labels, Threshold::new(0.5))?;
+//! let picture = eyas::source::read_picture("tests/demo/scene/00.jpg".as_ref())?;
+//! let found = detector.detect(&picture)?.detections;
+//! assert_eq!(found.len(), 3);
+//! # Ok::<(), eyas::Error>(())
+//! ```
 #![deny(
     unsafe_code,
     unsafe_op_in_unsafe_fn,

@@ -12,6 +12,8 @@ pub mod scalar;
 mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,7 +58,11 @@ impl Isa {
             Self::Avx2 => is_x86_feature_detected!("avx2"),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx2 => false,
-            Self::NeonDot | Self::Avx512Vnni => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::NeonDot => false,
+            Self::Avx512Vnni => false,
         }
     }
 
@@ -242,7 +248,7 @@ impl Kernels {
             Isa::Neon => Self {
                 isa,
                 gemms: &neon::GEMMS,
-                depthwise: scalar::DEPTHWISE,
+                depthwise: neon::DEPTHWISE,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
@@ -250,9 +256,15 @@ impl Kernels {
                 gemms: &avx2::GEMMS,
                 depthwise: avx2::DEPTHWISE,
             },
-            Isa::NeonDot | Isa::Avx512Vnni => return None,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => Self {
+                isa,
+                gemms: &neon_dot::GEMMS,
+                depthwise: neon::DEPTHWISE,
+            },
             #[cfg(not(target_arch = "aarch64"))]
-            Isa::Neon => return None,
+            Isa::Neon | Isa::NeonDot => return None,
+            Isa::Avx512Vnni => return None,
             #[cfg(not(target_arch = "x86_64"))]
             Isa::Avx2 => return None,
         })

@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Gemm, GemmKernel};
+use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, scalar};
 
 const MR: usize = 2;
 const NR: usize = 8;
@@ -36,6 +36,20 @@ pub const GEMMS: [GemmKernel; 2] = [
         run: gemm_2x8c8::<false>,
     },
 ];
+
+/// 3x3 and 5x5 over at least 8 channels; what else there is goes to the reference.
+pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
+    name: "i8_depthwise_8c_neon",
+    run: |row| {
+        let taps = row.weights.kernel[0] * row.weights.kernel[1];
+        match taps {
+            _ if row.weights.channels < LANES => scalar::DEPTHWISE.run(row),
+            9 => depthwise::<9>(row),
+            25 => depthwise::<25>(row),
+            _ => scalar::DEPTHWISE.run(row),
+        }
+    },
+};
 
 /// Registers: v16..v31 accumulate 2 rows x 8 channels, four partial sums each; two hold 8 activations of each row, two
 /// more those of the next group; one the weights of a channel; one the int16 products.
@@ -137,7 +151,7 @@ fn reduce(acc: [int32x4_t; NR]) -> [int32x4_t; 2] {
 
 /// The rule of `requant.rs` for 8 channels.
 #[inline]
-fn requantize(
+pub(super) fn requantize(
     acc: [int32x4_t; 2],
     term: i32,
     bias: &[i32],
@@ -160,9 +174,54 @@ fn requantize(
     }
 }
 
+/// Channels that the depthwise kernel makes at a time.
+const LANES: usize = 8;
+
+/// Blocks of 8 channels, in each all pixels of the row; the last block overlaps the one before. Codes are widened to
+/// int16 and multiplied into two accumulators of four int32 lanes; the weights of a block stay in registers.
+fn depthwise<const TAPS: usize>(row: Depthwise<'_>) {
+    let channels = row.weights.channels;
+    let pixels = row.out.len() / channels;
+    let columns = row.weights.kernel[1];
+    let step = row.stride * channels;
+    for block in 0..channels.div_ceil(LANES) {
+        let first = (block * LANES).min(channels - LANES);
+        let inputs: [&[i8]; TAPS] = std::array::from_fn(|tap| {
+            let start = (tap % columns) * row.dilation * channels + first;
+            &row.rows[tap / columns][start..]
+        });
+        let weights: [&[i16]; TAPS] =
+            std::array::from_fn(|tap| &row.weights.taps[tap * channels + first..][..LANES]);
+        assert!(
+            inputs
+                .iter()
+                .all(|input| input.len() >= (pixels - 1) * step + LANES)
+        );
+        // SAFETY: NEON is part of aarch64; every slice of weights is 8 long.
+        let weights = weights.map(|taps| unsafe { vld1q_s16(taps.as_ptr()) });
+        let scales = &row.weights.scales[first..];
+        let bias = &row.weights.bias[first..];
+        for x in 0..pixels {
+            // SAFETY: NEON is part of aarch64; the assert above leaves 8 readable bytes at `x * step` of every input.
+            let acc = unsafe {
+                let mut acc = [vdupq_n_s32(0); 2];
+                for tap in 0..TAPS {
+                    let codes = vmovl_s8(vld1_s8(inputs[tap].as_ptr().add(x * step)));
+                    let (low, high) = (vget_low_s16(codes), vget_high_s16(codes));
+                    acc[0] = vmlal_s16(acc[0], low, vget_low_s16(weights[tap]));
+                    acc[1] = vmlal_s16(acc[1], high, vget_high_s16(weights[tap]));
+                }
+                acc
+            };
+            let codes = requantize(acc, 0, bias, scales, row.stage);
+            store(codes, &mut row.out[x * channels + first..][..LANES]);
+        }
+    }
+}
+
 /// Stores as many codes as `out` is long, at most 8.
 #[inline]
-fn store(codes: int8x8_t, out: &mut [i8]) {
+pub(super) fn store(codes: int8x8_t, out: &mut [i8]) {
     if out.len() >= NR {
         // SAFETY: the condition leaves 8 writable bytes.
         unsafe { vst1_s8(out.as_mut_ptr(), codes) }
