@@ -59,6 +59,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     (
         "arch",
         &[
+            "kernels/mod.rs", // asks for the CPU's features
             "kernels/avx2.rs",
             "kernels/avx512_vnni.rs",
             "kernels/neon.rs",
