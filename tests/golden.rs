@@ -164,8 +164,18 @@ fn check(name: &str, golden: &Golden, outputs: &[TensorData]) -> Result<(), Stri
     Ok(())
 }
 
+/// Whether a complaint only says that this build has no engine for float models.
+fn needs_tract(complaint: &str) -> bool {
+    let is_missing = !cfg!(feature = "tract") && complaint.contains("without the feature `tract`");
+    if is_missing {
+        println!("SKIPPED: {complaint}");
+    }
+    is_missing
+}
+
 /// Panics with every complaint of every model.
-fn report(complaints: Vec<String>) {
+fn report(mut complaints: Vec<String>) {
+    complaints.retain(|complaint| !needs_tract(complaint));
     let count = complaints.len();
     assert!(count == 0, "{count} complaints:\n{}", complaints.join("\n"));
 }

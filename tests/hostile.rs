@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use eyas::model::{self, Program};
+use eyas::engine::{self, Options};
+use eyas::model::{self, Model, Program};
+use eyas::tensor::{DType, TensorData};
 
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models");
 
@@ -11,8 +13,20 @@ const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models");
 const TRUNCATIONS: usize = 50;
 const DAMAGES: usize = 200;
 
-/// The longest that one file may take to load or be refused.
+/// The longest that one file may take to load or be refused, and to be compiled and run.
 const PATIENCE: Duration = Duration::from_secs(5);
+const ENGINE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Multiply-accumulate operations above which a damaged model is only compiled.
+const MOST_MACS: u64 = 1_500_000_000;
+
+/// Of the copies of a large model, one in so many is compiled and run too; of a small one, all. With `EYAS_HOSTILE=full`
+/// it is all of all.
+const SPARSE: usize = 10;
+const SMALL: usize = 300_000;
+
+/// The most memory that this process, which tries several files at a time, may ever have had.
+const MEMORY: u64 = 1 << 30;
 
 /// xorshift64: the same damage on every run.
 struct Random(u64);
@@ -44,17 +58,38 @@ fn files(folder: &str) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
+/// The models that are damaged: one of our own, and the real ones where they are.
+fn models() -> Vec<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny_ssd.tflite");
+    let mut models = vec![own];
+    models.extend(files(SHARED).into_iter().flatten());
+    models
+}
+
 fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
 }
 
-/// Loads a file that may be damaged. Whatever loads is a graph that passes its own checks.
-fn attempt(bytes: &[u8], what: &str) {
+/// Whether a copy is compiled and run, not only loaded.
+fn is_run(path: &Path, size: usize, round: usize) -> bool {
+    let is_small = size < SMALL && !name(path).ends_with(".onnx");
+    is_small || round % SPARSE == 1 || std::env::var("EYAS_HOSTILE").is_ok_and(|how| how == "full")
+}
+
+/// Loads a file that may be damaged. Whatever loads is a graph that passes its own checks, and if `runs`, compiles and
+/// gives an answer, or is refused.
+fn attempt(bytes: &[u8], what: &str, runs: bool) {
     let start = Instant::now();
-    match model::load(bytes, "damaged") {
+    let loaded = model::load(bytes, "damaged");
+    let time = start.elapsed();
+    assert!(time < PATIENCE, "{what} took {time:?}");
+    match loaded {
         Ok(model) => {
-            if let Program::Graph(graph) = model.program {
+            if let Program::Graph(graph) = &model.program {
                 graph.validate("damaged").unwrap();
+            }
+            if runs {
+                answer(&model, what);
             }
         }
         Err(error) => {
@@ -63,38 +98,71 @@ fn attempt(bytes: &[u8], what: &str) {
             assert!(message.len() < 4096, "{what}: {message}");
         }
     }
-    assert!(
-        start.elapsed() < PATIENCE,
-        "{what} took {:?}",
-        start.elapsed()
-    );
+}
+
+/// Compiles a model, and runs it on zeros if that is not too much.
+fn answer(model: &Model, what: &str) {
+    let start = Instant::now();
+    let result = engine::load(model, Options::default()).and_then(|mut engine| {
+        let macs: u64 = engine.steps().iter().map(|step| step.macs).sum();
+        if macs > MOST_MACS {
+            return Ok(());
+        }
+        let inputs = engine.inputs().to_vec();
+        for (index, info) in inputs.iter().enumerate() {
+            let elements = info.shape.elements();
+            let zeros = match info.dtype {
+                DType::U8 => TensorData::U8(vec![0; elements]),
+                DType::I8 => TensorData::I8(vec![0; elements]),
+                DType::I32 => TensorData::I32(vec![0; elements]),
+                DType::F32 => TensorData::F32(vec![0.0; elements]),
+            };
+            engine.set_input(index, zeros.view())?;
+        }
+        engine.run()?;
+        for (index, info) in engine.outputs().iter().enumerate() {
+            assert_eq!(engine.output(index).len(), info.shape.elements(), "{what}");
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        let message = error.to_string();
+        assert!(message.contains("damaged: "), "{what}: {message}");
+        assert!(message.len() < 4096, "{what}: {message}");
+    }
+    let time = start.elapsed();
+    assert!(time < ENGINE_PATIENCE, "{what} took {time:?} in the engine");
+}
+
+/// Asserts that the process never had more than [`MEMORY`], where the system tells.
+fn assert_little_memory() {
+    match eyas::telemetry::system::peak_rss_bytes() {
+        Some(peak) => {
+            println!("peak memory {} MiB", peak >> 20);
+            assert!(peak < MEMORY, "{} MiB", peak >> 20);
+        }
+        None => println!("SKIPPED: this system does not tell the peak memory"),
+    }
 }
 
 #[test]
 fn truncated_models_are_refused_or_answered() {
-    for path in files(SHARED).into_iter().flatten() {
+    for path in models() {
         let bytes = std::fs::read(&path).unwrap();
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        for _ in 0..TRUNCATIONS {
-            let length = random.below(bytes.len());
-            attempt(
-                &bytes[..length],
-                &format!("{} cut to {length}", name(&path)),
-            );
-        }
-        for length in 0..32 {
-            attempt(
-                &bytes[..length],
-                &format!("{} cut to {length}", name(&path)),
-            );
+        let random = std::iter::repeat_with(|| random.below(bytes.len())).take(TRUNCATIONS);
+        for (round, length) in random.chain(0..32).enumerate() {
+            let what = format!("{} cut to {length}", name(&path));
+            attempt(&bytes[..length], &what, is_run(&path, length, round));
         }
     }
+    assert_little_memory();
 }
 
 /// A third of the damages falls anywhere, two thirds on the first and last 16 KiB, where most structure lies.
 #[test]
 fn damaged_models_are_refused_or_answered() {
-    for path in files(SHARED).into_iter().flatten() {
+    for path in models() {
         let mut bytes = std::fs::read(&path).unwrap();
         let mut random = Random(0xd1b5_4a32_d192_ed03);
         for round in 0..DAMAGES {
@@ -115,36 +183,37 @@ fn damaged_models_are_refused_or_answered() {
                 bytes[position] ^= bit;
                 damage.push((position, bit));
             }
-            attempt(&bytes, &format!("{} with flips {damage:?}", name(&path)));
+            let what = format!("{} with flips {damage:?}", name(&path));
+            attempt(&bytes, &what, is_run(&path, bytes.len(), round));
             for (position, bit) in damage {
                 bytes[position] ^= bit;
             }
         }
     }
+    assert_little_memory();
 }
 
 /// Extreme words in place of offsets, counts, shapes and options.
 #[test]
 fn extreme_numbers_are_refused_or_answered() {
-    for path in files(SHARED).into_iter().flatten() {
+    for path in models() {
         let good = std::fs::read(&path).unwrap();
         if good.len() > 400_000 {
             continue;
         }
         let mut bytes = good.clone();
         let mut random = Random(0x2545_f491_4f6c_dd1d);
-        for _ in 0..DAMAGES {
+        for round in 0..DAMAGES {
             let position = random.below(bytes.len() / 4) * 4;
             for word in [0, 1, -1, i32::MAX, i32::MIN, 1 << 16] {
                 bytes[position..position + 4].copy_from_slice(&word.to_le_bytes());
-                attempt(
-                    &bytes,
-                    &format!("{} with {word} at {position}", name(&path)),
-                );
+                let what = format!("{} with {word} at {position}", name(&path));
+                attempt(&bytes, &what, is_run(&path, good.len(), round));
             }
             bytes[position..position + 4].copy_from_slice(&good[position..position + 4]);
         }
     }
+    assert_little_memory();
 }
 
 #[test]

@@ -13,6 +13,7 @@ const LINE: usize = 64;
 struct Line([i8; LINE]);
 
 /// The memory of one running plan.
+#[derive(Default)]
 pub struct Arena {
     lines: Vec<Line>,
     /// One for each step of detection post-processing, in order.

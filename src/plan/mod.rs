@@ -13,7 +13,7 @@ mod pool;
 mod step;
 
 pub use arena::Arena;
-pub use pool::{MAX_THREADS, Pool};
+pub use pool::{MAX_THREADS, Pool, Resident};
 
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,8 @@ impl Plan {
         }
     }
 
-    /// Computes the outputs from the inputs.
+    /// Computes the outputs from the inputs. Does not allocate on a thread of the pool ([`Pool::resident`]); from another
+    /// thread, entering a pool of several threads may.
     pub fn run(&self, arena: &mut Arena, pool: &Pool) {
         pool.enter(|| {
             for step in &self.steps {

@@ -1,5 +1,8 @@
 //! A fork-join pool.
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
 use crate::error::{Error, Result};
 
 /// The most threads that a plan uses.
@@ -23,6 +26,7 @@ impl Pool {
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(threads)
                     .thread_name(|index| format!("eyas-infer-{index}"))
+                    .panic_handler(|_| {}) // whoever waits for a resident sees that it is gone
                     .build()
             })
             .transpose()
@@ -76,6 +80,28 @@ impl Pool {
         });
     }
 
+    /// Work to be done again and again, on a thread of the pool where it can fork without a hand-over.
+    pub fn resident<T: Send + 'static>(
+        self: &Arc<Self>,
+        mut work: impl FnMut(&mut T, &Self) + Send + 'static,
+    ) -> Resident<T> {
+        let pool = Arc::clone(self);
+        let Some(inner) = &self.inner else {
+            return Resident::Here(Box::new(move |object| work(object, &pool)));
+        };
+        let (to, objects) = sync_channel::<T>(1);
+        let (done, from) = sync_channel(1);
+        inner.spawn(move || {
+            while let Ok(mut object) = objects.recv() {
+                work(&mut object, &pool);
+                if done.send(object).is_err() {
+                    break;
+                }
+            }
+        });
+        Resident::There { to, from }
+    }
+
     /// Splits `rows` into at most one part a thread: the rows of a part, a multiple of `granule` (but the last).
     pub fn rows_per_job(&self, rows: usize, granule: usize) -> usize {
         rows.div_ceil(self.threads)
@@ -84,9 +110,55 @@ impl Pool {
     }
 }
 
+/// Work that lives on a pool, made by [`Pool::resident`]. It ends when this is dropped.
+pub enum Resident<T> {
+    /// A pool of one thread: the work is done by whoever asks for it.
+    Here(Box<dyn FnMut(&mut T) + Send>),
+    There {
+        to: SyncSender<T>,
+        from: Receiver<T>,
+    },
+}
+
+impl<T> Resident<T> {
+    /// Does the work on `object` and gives it back. From the second time on this allocates nothing beyond what the work
+    /// does. `None` if the work panicked on its thread, now or before.
+    pub fn run(&mut self, mut object: T) -> Option<T> {
+        match self {
+            Self::Here(work) => {
+                work(&mut object);
+                Some(object)
+            }
+            Self::There { to, from } => {
+                to.send(object).ok()?;
+                from.recv().ok()
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resident_works_on_its_pool_until_it_panics() {
+        for threads in [1, 3] {
+            let pool = Arc::new(Pool::new(threads).expect("threads"));
+            let mut resident = pool.resident(|jobs: &mut Vec<usize>, pool| {
+                pool.for_each(jobs, &|job| *job += 100);
+            });
+            for _ in 0..3 {
+                let jobs = resident.run((0..20).collect()).expect("no panic");
+                assert!(jobs.iter().enumerate().all(|(at, &job)| job == at + 100));
+            }
+        }
+        let pool = Arc::new(Pool::new(2).expect("threads"));
+        let mut resident = pool.resident(|odd: &mut usize, _| assert!(*odd % 2 == 1));
+        assert_eq!(resident.run(3), Some(3));
+        assert_eq!(resident.run(4), None);
+        assert_eq!(resident.run(3), None);
+    }
 
     #[test]
     fn every_job_runs_once() {

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Builds the release binary for a 64-bit Raspberry Pi on an x86-64 Debian or Ubuntu. Installs nothing: says what is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=aarch64-unknown-linux-gnu
+
+missing=()
+command -v aarch64-linux-gnu-gcc >/dev/null || missing+=("sudo apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross")
+if ! command -v cargo >/dev/null; then
+  missing+=("Rust, from https://rustup.rs")
+elif [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
+  missing+=("rustup target add $target")
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "cross/build.sh: first run or install:" >&2
+  printf '  %s\n' "${missing[@]}" >&2
+  exit 1
+fi
+
+cargo build --release --locked --target "$target" "$@"
+binary=${CARGO_TARGET_DIR:-target}/$target/release/eyas
+echo "$binary: $(stat -c %s "$binary") bytes"
