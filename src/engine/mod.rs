@@ -1,4 +1,4 @@
-//! What runs a model: the integer plan, or tract for models that are wholly float.
+//! What runs a model: the plan, or tract for models that are wholly float.
 
 #[cfg(feature = "tract")]
 mod float;
@@ -80,15 +80,18 @@ impl Default for Options {
     }
 }
 
-/// Makes the engine that fits the model: tract if it is wholly float, else the integer plan.
+/// Makes the engine that fits the model: tract if it is wholly float, else the plan. A model whose only 8-bit values
+/// are weights, with an operator that the plan lacks, runs in tract with float weights.
 ///
 /// # Errors
 /// [`Error::Unsupported`](crate::Error::Unsupported) for an operator that the engine lacks.
 pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
     match &model.program {
         Program::Graph(graph) if !graph.is_float() => {
-            let engine = integer::IntegerEngine::new(graph, &model.name, options)?;
-            Ok(Box::new(engine))
+            match integer::IntegerEngine::new(graph, &model.name, options) {
+                Ok(engine) => Ok(Box::new(engine)),
+                Err(error) => load_dequantized(graph, &model.name, options, error),
+            }
         }
         #[cfg(feature = "tract")]
         Program::Graph(graph) => {
@@ -105,6 +108,33 @@ pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
             advice: "build with the default features, or quantize the model".into(),
         }),
     }
+}
+
+/// The float engine for a graph that the plan refused with `error`, if weights are the graph's only 8-bit values.
+#[cfg(feature = "tract")]
+fn load_dequantized(
+    graph: &crate::graph::Graph,
+    name: &str,
+    options: Options,
+    error: crate::Error,
+) -> Result<Box<dyn Engine>> {
+    let mut graph = graph.clone();
+    crate::graph::passes::dequantize_weights(&mut graph);
+    if !graph.is_float() || !matches!(error, crate::Error::Unsupported { .. }) {
+        return Err(error);
+    }
+    let engine = float::FloatEngine::from_graph(&graph, name, options.keep_intermediates)?;
+    Ok(Box::new(engine))
+}
+
+#[cfg(not(feature = "tract"))]
+fn load_dequantized(
+    _: &crate::graph::Graph,
+    _: &str,
+    _: Options,
+    error: crate::Error,
+) -> Result<Box<dyn Engine>> {
+    Err(error)
 }
 
 /// Whether `data` fits input `index`.

@@ -13,7 +13,7 @@ impl Graph {
     /// - Indices are valid; every value is a constant, an input, or made once, before its first use; outputs are not
     ///   constants; weights, biases and anchors are constants; every node reads at least one value that is none.
     /// - Shapes are positive and are those of the shape rules; constants have their elements.
-    /// - Element types fit the operator. 8-bit values carry quantization parameters: finite scales above 0, zero
+    /// - Element types fit the operator; weights are of the type of the activations, or int8 under float ones. 8-bit values carry quantization parameters: finite scales above 0, zero
     ///   points within the type; per channel only on weights and biases, one for each output channel, and zero
     ///   points of per-channel and int8 weights are 0.
     /// - All values together take no more than [`MAX_BYTES`].
@@ -216,9 +216,10 @@ fn types_fit(op: &Op, inputs: &[DType], outputs: &[DType]) -> bool {
     match op {
         Op::Conv2d(_) | Op::DepthwiseConv2d(_) | Op::FullyConnected(_) => {
             let bias = if x == F32 { F32 } else { I32 };
+            let weights = inputs.get(1).copied();
             tensor(x)
                 && y == x
-                && inputs.get(1) == Some(&x)
+                && (weights == Some(x) || (x == F32 && weights == Some(I8)))
                 && inputs.get(2).is_none_or(|&dtype| dtype == bias)
         }
         Op::Quantize => tensor(x) && quantized(y),

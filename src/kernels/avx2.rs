@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, scalar};
+use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, Output, scalar};
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -48,7 +48,7 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
 /// Registers: ymm0..7 accumulate 4 rows x 16 channels; two hold the widened weights of a pair of depths; one the
 /// broadcast pair of activations of a row.
 #[target_feature(enable = "avx2")]
-fn gemm_4x16c2(gemm: Gemm<'_>) {
+fn gemm_4x16c2(mut gemm: Gemm<'_>) {
     let weights = gemm.weights;
     let depth = weights.depth();
     let pairs = depth.div_ceil(2);
@@ -66,17 +66,21 @@ fn gemm_4x16c2(gemm: Gemm<'_>) {
         for block in 0..weights.channels().div_ceil(NR) {
             let acc = multiply(pair_rows, weights.block(block), pairs);
             let channels = NR.min(weights.channels() - block * NR);
-            for row in 0..rows {
-                let term = gemm.row_terms.get(first + row).copied().unwrap_or(0);
-                let codes = requantize(
-                    acc[row],
-                    term,
-                    weights.bias(block),
-                    weights.scales(block),
-                    gemm.stage,
-                );
-                let out = &mut gemm.out[(first + row) * gemm.out_stride + block * NR..][..channels];
-                store(codes, out);
+            for (row, &sums) in acc.iter().enumerate().take(rows) {
+                let at = (first + row) * gemm.out_stride + block * NR;
+                match &mut gemm.out {
+                    Output::Codes {
+                        out,
+                        row_terms,
+                        stage,
+                    } => {
+                        let term = row_terms.get(first + row).copied().unwrap_or(0);
+                        let (bias, scales) = (weights.bias(block), weights.scales(block));
+                        let codes = requantize(sums, term, bias, scales, *stage);
+                        store(codes, &mut out[at..][..channels]);
+                    }
+                    Output::Sums(out) => store_sums(sums, &mut out[at..][..channels]),
+                }
             }
         }
     }
@@ -316,6 +320,23 @@ fn store(codes: __m128i, out: &mut [i8]) {
         let mut whole = [0i8; 16];
         // SAFETY: `whole` has 16 bytes.
         unsafe { _mm_storeu_si128(whole.as_mut_ptr().cast(), codes) }
+        out.copy_from_slice(&whole[..out.len()]);
+    }
+}
+
+/// Stores as many sums as `out` is long, at most 16.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_sums(sums: [__m256i; 2], out: &mut [i32]) {
+    let mut whole = [0i32; NR];
+    let is_whole = out.len() >= NR;
+    let to = if is_whole { &mut *out } else { &mut whole };
+    // SAFETY: either slice has 16 elements.
+    unsafe {
+        _mm256_storeu_si256(to.as_mut_ptr().cast(), sums[0]);
+        _mm256_storeu_si256(to.as_mut_ptr().add(8).cast(), sums[1]);
+    }
+    if !is_whole {
         out.copy_from_slice(&whole[..out.len()]);
     }
 }

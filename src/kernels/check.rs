@@ -6,7 +6,8 @@
 use super::pack::{PackedWeights, WeightsSource, row_terms};
 use super::requant::OutputStage;
 use super::{
-    Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Kernels, scalar,
+    Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Kernels, Output,
+    scalar,
 };
 
 /// `[rows, depth, channels]` of the products checked.
@@ -158,14 +159,17 @@ fn check_gemm(kernel: &GemmKernel, report: &mut Report) {
             let a = random.codes(fill, rows * depth + GEMM_OVERREAD, i8::MIN);
             let bias: Vec<i32> = (0..channels).map(|_| random.next() as i16 as i32).collect();
             let scales = random.scales(depth, channels);
+            let source = WeightsSource {
+                weights: &weights,
+                weight_zero_point: zero_point,
+                input_zero_point: -zero_point.min(127),
+                bias: &bias,
+                scales: &scales,
+            };
+            let sums = |kernel: &GemmKernel| sums_case(kernel, source, &a, rows);
+            let case = || format!("{} sums {rows}x{depth}x{channels} {fill:?}", kernel.name);
+            compare(&sums(&scalar::GEMMS[0]), &sums(kernel), case, report);
             for stage in STAGES {
-                let source = WeightsSource {
-                    weights: &weights,
-                    weight_zero_point: zero_point,
-                    input_zero_point: -zero_point.min(127),
-                    bias: &bias,
-                    scales: &scales,
-                };
                 let run = |kernel: &GemmKernel| gemm_case(kernel, source, &a, rows, stage);
                 let case = || {
                     format!(
@@ -199,13 +203,34 @@ fn gemm_case(
         a_stride: depth,
         rows,
         weights: &weights,
-        row_terms: &terms,
-        stage,
-        out: &mut guarded[16..end],
+        out: Output::Codes {
+            out: &mut guarded[16..end],
+            row_terms: &terms,
+            stage,
+        },
         out_stride,
         scratch: &mut vec![0; kernel.scratch_bytes(depth)],
     });
     guarded
+}
+
+/// The bare sums of one product in a guarded output whose rows lie three sums apart.
+fn sums_case(kernel: &GemmKernel, source: WeightsSource<'_>, a: &[i8], rows: usize) -> Vec<i8> {
+    let weights = PackedWeights::new(source, kernel.tile);
+    let (depth, channels) = (weights.depth(), weights.channels());
+    let out_stride = channels + 3;
+    let mut guarded = vec![i32::from_ne_bytes([GUARD as u8; 4]); rows * out_stride + 32];
+    let end = guarded.len() - 16;
+    kernel.run(Gemm {
+        a,
+        a_stride: depth,
+        rows,
+        weights: &weights,
+        out: Output::Sums(&mut guarded[16..end]),
+        out_stride,
+        scratch: &mut vec![0; kernel.scratch_bytes(depth)],
+    });
+    bytemuck::cast_slice(&guarded).to_vec()
 }
 
 fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
@@ -296,9 +321,10 @@ mod tests {
         let broken = GemmKernel {
             name: "broken",
             run: |gemm| {
-                let stage = gemm.stage;
-                for out in gemm.out.iter_mut().step_by(64) {
-                    *out = stage.min;
+                if let Output::Codes { out, stage, .. } = gemm.out {
+                    for out in out.iter_mut().step_by(64) {
+                        *out = stage.min;
+                    }
                 }
             },
             ..scalar::GEMMS[0]

@@ -4,6 +4,7 @@
 //! start, by [`Kernels::best`]. Kernels know no graph, no file and no thread.
 
 pub mod check;
+pub mod fused;
 pub mod pack;
 pub mod requant;
 pub mod scalar;
@@ -101,22 +102,31 @@ impl FromStr for Isa {
     }
 }
 
-/// One matrix product with requantization:
-/// `out[m][n] = stage(bias[n] + sum_k a[m][k] * w[n][k] + row_terms[m])`, sums in wrapping int32.
+/// One matrix product: of `sum_k a[m][k] * w[n][k]`, in wrapping int32, comes what [`Output`] says.
 pub struct Gemm<'a> {
     /// Rows, `a_stride` apart; [`GEMM_OVERREAD`] readable bytes follow the last one's depth.
     pub a: &'a [i8],
     pub a_stride: usize,
     pub rows: usize,
     pub weights: &'a PackedWeights,
-    /// As long as `rows`, or empty: no terms.
-    pub row_terms: &'a [i32],
-    pub stage: OutputStage,
-    /// Rows of `weights.channels()` codes, `out_stride` apart.
-    pub out: &'a mut [i8],
+    pub out: Output<'a>,
+    /// From one row of the output to the next, in elements.
     pub out_stride: usize,
     /// [`GemmKernel::scratch_bytes`] long.
     pub scratch: &'a mut [i8],
+}
+
+/// What a matrix product writes: rows of `weights.channels()` elements.
+pub enum Output<'a> {
+    /// `stage(bias[n] + sum + row_terms[m])`
+    Codes {
+        out: &'a mut [i8],
+        /// As long as there are rows, or empty: no terms.
+        row_terms: &'a [i32],
+        stage: OutputStage,
+    },
+    /// The bare sums: bias and scales of the weights are not read.
+    Sums(&'a mut [i32]),
 }
 
 /// Bytes that a GEMM kernel may read behind the last row of `a`; what they hold does not matter.
@@ -129,8 +139,14 @@ impl Gemm<'_> {
         assert!(self.rows > 0 && depth > 0);
         assert_eq!(self.weights.tile(), kernel.tile);
         assert!(self.a.len() >= (self.rows - 1) * self.a_stride + depth + GEMM_OVERREAD);
-        assert!(self.out.len() >= (self.rows - 1) * self.out_stride + self.weights.channels());
-        assert!(self.row_terms.is_empty() || self.row_terms.len() == self.rows);
+        let needed = (self.rows - 1) * self.out_stride + self.weights.channels();
+        match &self.out {
+            Output::Codes { out, row_terms, .. } => {
+                assert!(out.len() >= needed);
+                assert!(row_terms.is_empty() || row_terms.len() == self.rows);
+            }
+            Output::Sums(sums) => assert!(sums.len() >= needed),
+        }
         assert!(self.scratch.len() >= kernel.scratch_bytes(depth));
         assert!(!(kernel.needs_no_minimum && self.weights.has_minimum()));
     }

@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, scalar};
+use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, Output, scalar};
 
 const MR: usize = 2;
 const NR: usize = 8;
@@ -53,7 +53,7 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
 
 /// Registers: v16..v31 accumulate 2 rows x 8 channels, four partial sums each; two hold 8 activations of each row, two
 /// more those of the next group; one the weights of a channel; one the int16 products.
-fn gemm_2x8c8<const PAIRS: bool>(gemm: Gemm<'_>) {
+fn gemm_2x8c8<const PAIRS: bool>(mut gemm: Gemm<'_>) {
     let weights = gemm.weights;
     let groups = weights.depth().div_ceil(KR);
     for first in (0..gemm.rows).step_by(MR) {
@@ -65,17 +65,22 @@ fn gemm_2x8c8<const PAIRS: bool>(gemm: Gemm<'_>) {
         for block in 0..weights.channels().div_ceil(NR) {
             let acc = multiply::<PAIRS>(a, weights.block(block), groups);
             let channels = NR.min(weights.channels() - block * NR);
-            for row in 0..rows {
-                let term = gemm.row_terms.get(first + row).copied().unwrap_or(0);
-                let codes = requantize(
-                    reduce(acc[row]),
-                    term,
-                    weights.bias(block),
-                    weights.scales(block),
-                    gemm.stage,
-                );
-                let out = &mut gemm.out[(first + row) * gemm.out_stride + block * NR..][..channels];
-                store(codes, out);
+            for (row, &acc) in acc.iter().enumerate().take(rows) {
+                let at = (first + row) * gemm.out_stride + block * NR;
+                let sums = reduce(acc);
+                match &mut gemm.out {
+                    Output::Codes {
+                        out,
+                        row_terms,
+                        stage,
+                    } => {
+                        let term = row_terms.get(first + row).copied().unwrap_or(0);
+                        let (bias, scales) = (weights.bias(block), weights.scales(block));
+                        let codes = requantize(sums, term, bias, scales, *stage);
+                        store(codes, &mut out[at..][..channels]);
+                    }
+                    Output::Sums(out) => store_sums(sums, &mut out[at..][..channels]),
+                }
             }
         }
     }
@@ -229,6 +234,22 @@ pub(super) fn store(codes: int8x8_t, out: &mut [i8]) {
         let mut whole = [0i8; NR];
         // SAFETY: `whole` has 8 bytes.
         unsafe { vst1_s8(whole.as_mut_ptr(), codes) }
+        out.copy_from_slice(&whole[..out.len()]);
+    }
+}
+
+/// Stores as many sums as `out` is long, at most 8.
+#[inline]
+pub(super) fn store_sums(sums: [int32x4_t; 2], out: &mut [i32]) {
+    let mut whole = [0i32; NR];
+    let is_whole = out.len() >= NR;
+    let to = if is_whole { &mut *out } else { &mut whole };
+    // SAFETY: NEON is part of aarch64; either slice has 8 elements.
+    unsafe {
+        vst1q_s32(to.as_mut_ptr(), sums[0]);
+        vst1q_s32(to.as_mut_ptr().add(4), sums[1]);
+    }
+    if !is_whole {
         out.copy_from_slice(&whole[..out.len()]);
     }
 }

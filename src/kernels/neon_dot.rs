@@ -6,9 +6,9 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::neon::{requantize, store};
-use super::pack::Tile;
-use super::{Gemm, GemmKernel};
+use super::neon::{requantize, store, store_sums};
+use super::pack::{PackedWeights, Tile};
+use super::{Gemm, GemmKernel, Output};
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -35,7 +35,7 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
 /// Registers: 16 accumulate 4 rows x 16 channels; 4 hold 16 activations of each row; 4 the weights of a group of 4
 /// depths for 16 channels.
 #[target_feature(enable = "neon,dotprod")]
-fn gemm_4x16c4(gemm: Gemm<'_>) {
+fn gemm_4x16c4(mut gemm: Gemm<'_>) {
     let weights = gemm.weights;
     let groups = weights.depth().div_ceil(KR);
     for first in (0..gemm.rows).step_by(MR) {
@@ -47,16 +47,51 @@ fn gemm_4x16c4(gemm: Gemm<'_>) {
         for block in 0..weights.channels().div_ceil(NR) {
             let acc = multiply(a, weights.block(block), groups);
             let channels = NR.min(weights.channels() - block * NR);
-            for row in 0..rows {
-                let term = gemm.row_terms.get(first + row).copied().unwrap_or(0);
-                let (bias, scales) = (weights.bias(block), weights.scales(block));
-                let out = &mut gemm.out[(first + row) * gemm.out_stride + block * NR..][..channels];
-                for (half, out) in out.chunks_mut(8).enumerate() {
-                    let sums = [acc[row][2 * half], acc[row][2 * half + 1]];
-                    let (bias, scales) = (&bias[8 * half..], &scales[8 * half..]);
-                    store(requantize(sums, term, bias, scales, gemm.stage), out);
-                }
+            for (row, &sums) in acc.iter().enumerate().take(rows) {
+                let at = (first + row) * gemm.out_stride + block * NR;
+                write(
+                    &mut gemm.out,
+                    weights,
+                    (first + row, block),
+                    sums,
+                    at..at + channels,
+                );
             }
+        }
+    }
+}
+
+/// Writes at most 16 channels of one row, from block `at.1` of the weights, to `range` of the output.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+fn write(
+    output: &mut Output<'_>,
+    weights: &PackedWeights,
+    at: (usize, usize),
+    sums: [int32x4_t; QUADS],
+    range: std::ops::Range<usize>,
+) {
+    let (row, block) = at;
+    for (half, start) in range.clone().step_by(8).enumerate() {
+        let range = start..range.end.min(start + 8);
+        let sums = [sums[2 * half], sums[2 * half + 1]];
+        match output {
+            Output::Codes {
+                out,
+                row_terms,
+                stage,
+            } => {
+                let term = row_terms.get(row).copied().unwrap_or(0);
+                let (bias, scales) = (
+                    &weights.bias(block)[8 * half..],
+                    &weights.scales(block)[8 * half..],
+                );
+                store(
+                    requantize(sums, term, bias, scales, *stage),
+                    &mut out[range],
+                );
+            }
+            Output::Sums(out) => store_sums(sums, &mut out[range]),
         }
     }
 }

@@ -1,43 +1,15 @@
 //! Convolutions as matrix products and depthwise rows, shared out to threads by rows of the result.
 
+use super::geometry::{Geometry, MAX_KERNEL_ROWS};
 use super::pool::Pool;
 use crate::kernels::pack::{PackedWeights, row_terms};
 use crate::kernels::requant::OutputStage;
 use crate::kernels::{
-    Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel,
+    Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Output,
 };
 
 /// Bytes of patches that one product reads: they stay in the first-level cache.
 const PATCH_BYTES: usize = 16 * 1024;
-/// The most kernel rows of a depthwise convolution.
-pub(super) const MAX_KERNEL_ROWS: usize = 16;
-
-/// Where a convolution reads. Sizes are `[rows, columns]`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    pub input: [usize; 2],
-    pub channels: usize,
-    pub out: [usize; 2],
-    pub window: [usize; 2],
-    pub stride: [usize; 2],
-    pub dilation: [usize; 2],
-    /// Rows above, columns to the left.
-    pub padding: [usize; 2],
-}
-
-impl Geometry {
-    /// Whether every output pixel reads exactly the input pixel of the same position.
-    fn is_pointwise(&self) -> bool {
-        self.window == [1, 1]
-            && self.stride == [1, 1]
-            && self.padding == [0, 0]
-            && self.input == self.out
-    }
-
-    fn image(&self) -> usize {
-        self.input[0] * self.input[1] * self.channels
-    }
-}
 
 /// A convolution or fully connected layer.
 pub(super) struct Conv {
@@ -112,7 +84,9 @@ impl Conv {
             let a = if self.geometry.is_pointwise() {
                 &input[start * depth..]
             } else {
-                self.gather(start, rows, input, scratch.patches);
+                let fill = self.input_zero_point;
+                self.geometry
+                    .gather(start, rows, input, scratch.patches, fill);
                 &*scratch.patches
             };
             let terms = &mut scratch.terms[..rows];
@@ -128,54 +102,14 @@ impl Conv {
                 a_stride: depth,
                 rows,
                 weights: &self.weights,
-                row_terms: terms,
-                stage: self.stage,
-                out,
+                out: Output::Codes {
+                    out,
+                    row_terms: terms,
+                    stage: self.stage,
+                },
                 out_stride: channels,
                 scratch: scratch.product,
             });
-        }
-    }
-
-    /// Lays the windows of `rows` output pixels from `first` on side by side.
-    fn gather(&self, first: usize, rows: usize, input: &[i8], patches: &mut [i8]) {
-        let g = &self.geometry;
-        let pixels = g.out[0] * g.out[1];
-        for (row, patch) in patches
-            .chunks_exact_mut(self.depth())
-            .take(rows)
-            .enumerate()
-        {
-            let (image, pixel) = ((first + row) / pixels, (first + row) % pixels);
-            let (y, x) = (pixel / g.out[1], pixel % g.out[1]);
-            let input = &input[image * g.image()..][..g.image()];
-            for (i, line) in patch.chunks_exact_mut(g.window[1] * g.channels).enumerate() {
-                let source = (y * g.stride[0] + i * g.dilation[0]).checked_sub(g.padding[0]);
-                match source.filter(|&source| source < g.input[0]) {
-                    Some(source) => self.gather_line(input, source, x, line),
-                    None => line.fill(self.input_zero_point),
-                }
-            }
-        }
-    }
-
-    fn gather_line(&self, input: &[i8], row: usize, x: usize, line: &mut [i8]) {
-        let g = &self.geometry;
-        let width = g.input[1];
-        let row = &input[row * width * g.channels..][..width * g.channels];
-        let start = (x * g.stride[1]).checked_sub(g.padding[1]);
-        if let (1, Some(start)) = (g.dilation[1], start)
-            && start + g.window[1] <= width
-        {
-            line.copy_from_slice(&row[start * g.channels..][..line.len()]);
-            return;
-        }
-        for (j, pixel) in line.chunks_exact_mut(g.channels).enumerate() {
-            let column = (x * g.stride[1] + j * g.dilation[1]).checked_sub(g.padding[1]);
-            match column.filter(|&column| column < width) {
-                Some(column) => pixel.copy_from_slice(&row[column * g.channels..][..g.channels]),
-                None => pixel.fill(self.input_zero_point),
-            }
         }
     }
 }
@@ -192,36 +126,25 @@ pub(super) struct DepthwiseConv {
 }
 
 impl DepthwiseConv {
-    /// Pixels of a padded row.
-    fn padded_width(&self) -> usize {
-        let g = &self.geometry;
-        (g.out[1] - 1) * g.stride[1] + (g.window[1] - 1) * g.dilation[1] + 1
-    }
-
-    /// Padded rows that one output row reads from, first to last.
-    fn reach(&self) -> usize {
-        (self.geometry.window[0] - 1) * self.geometry.dilation[0] + 1
-    }
-
     /// Whether rows can be read where they lie.
     fn is_direct(&self) -> bool {
         let g = &self.geometry;
-        let below = (g.out[0] - 1) * g.stride[0] + self.reach();
+        let below = (g.out[0] - 1) * g.stride[0] + self.geometry.reach();
         self.multiplier == 1
             && g.padding == [0, 0]
-            && self.padded_width() <= g.input[1]
+            && self.geometry.padded_width() <= g.input[1]
             && below <= g.input[0]
     }
 
     fn row_bytes(&self) -> usize {
-        (self.padded_width() * self.weights.channels).next_multiple_of(16)
+        (self.geometry.padded_width() * self.weights.channels).next_multiple_of(16)
     }
 
     /// Bytes of scratch for one thread: a ring of padded rows.
     pub fn job_scratch(&self) -> usize {
         match self.is_direct() {
             true => 64,
-            false => (self.reach() * self.row_bytes()).next_multiple_of(64),
+            false => (self.geometry.reach() * self.row_bytes()).next_multiple_of(64),
         }
     }
 
@@ -268,48 +191,13 @@ impl DepthwiseConv {
         self.kernel.run(self.row(&rows, out));
     }
 
-    /// Keeps the padded rows that the next output row needs too: row `p` of the padded picture lies at `p % reach`.
     fn run_padded(&self, y: usize, is_first: bool, input: &[i8], out: &mut [i8], ring: &mut [i8]) {
         let g = &self.geometry;
-        let (reach, row_bytes) = (self.reach(), self.row_bytes());
-        let top = y * g.stride[0];
-        let fresh = match is_first {
-            true => reach,
-            false => reach.min(g.stride[0]),
-        };
-        for padded in top + reach - fresh..top + reach {
-            let row = &mut ring[padded % reach * row_bytes..][..row_bytes];
-            let source = padded.checked_sub(g.padding[0]);
-            self.pad_row(source.filter(|&row| row < g.input[0]), input, row);
-        }
-        let mut rows: [&[i8]; MAX_KERNEL_ROWS] = [&[]; MAX_KERNEL_ROWS];
-        for (i, row) in rows.iter_mut().take(g.window[0]).enumerate() {
-            let padded = top + i * g.dilation[0];
-            *row = &ring[padded % reach * row_bytes..][..row_bytes];
-        }
+        let fill = self.input_zero_point;
+        g.fill_ring(y, is_first, ring, self.row_bytes(), |source, row| {
+            g.pad_row(source, self.multiplier, input, row, fill, |code| code);
+        });
+        let rows = g.ring_rows(y, ring, self.row_bytes());
         self.kernel.run(self.row(&rows, out));
-    }
-
-    /// Copies one input row between its padding, each channel as often as the multiplier says.
-    fn pad_row(&self, source: Option<usize>, input: &[i8], row: &mut [i8]) {
-        let g = &self.geometry;
-        let channels = self.weights.channels;
-        let Some(source) = source else {
-            row.fill(self.input_zero_point);
-            return;
-        };
-        let line = &input[source * g.input[1] * g.channels..][..g.input[1] * g.channels];
-        let (left, body) = row.split_at_mut(g.padding[1] * channels);
-        left.fill(self.input_zero_point);
-        let pixels = g.input[1].min(self.padded_width() - g.padding[1]);
-        let (body, right) = body.split_at_mut(pixels * channels);
-        right.fill(self.input_zero_point);
-        if self.multiplier == 1 {
-            body.copy_from_slice(&line[..body.len()]);
-        } else {
-            for (codes, &code) in body.chunks_exact_mut(self.multiplier).zip(line) {
-                codes.fill(code);
-            }
-        }
     }
 }

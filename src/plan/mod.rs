@@ -4,6 +4,9 @@
 
 mod arena;
 mod conv;
+mod float;
+mod geometry;
+mod hybrid;
 mod lower;
 mod movement;
 mod pool;

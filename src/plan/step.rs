@@ -2,6 +2,8 @@
 
 use super::arena::{Arena, Slot};
 use super::conv::{Conv, DepthwiseConv};
+use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
+use super::hybrid::HybridConv;
 use super::movement::Movement;
 use super::pool::Pool;
 use crate::kernels::postprocess::{
@@ -29,6 +31,11 @@ pub(super) struct Step {
 pub(super) enum Kind {
     Conv(Box<Conv>),
     Depthwise(Box<DepthwiseConv>),
+    HybridConv(Box<HybridConv>),
+    FloatConv(Box<FloatConv>),
+    FloatDepthwise(Box<FloatDepthwiseConv>),
+    FloatBinary(FloatBinary),
+    Float(FloatUnary),
     Add(AddParams),
     Mul(MulParams),
     Table(Box<[i8; 256]>),
@@ -124,6 +131,11 @@ impl Step {
         match &self.kind {
             Kind::Conv(conv) => conv.kernel.name,
             Kind::Depthwise(conv) => conv.kernel.name,
+            Kind::HybridConv(conv) => conv.kernel.name,
+            Kind::FloatConv(_) => "f32_gemm_scalar",
+            Kind::FloatDepthwise(_) => "f32_depthwise_scalar",
+            Kind::FloatBinary(_) => "f32_binary_scalar",
+            Kind::Float(unary) => unary.kernel_name(),
             Kind::Add(_) => "i8_add_scalar",
             Kind::Mul(_) => "i8_mul_scalar",
             Kind::Table(_) => "i8_table_scalar",
@@ -148,7 +160,7 @@ impl Step {
             return self.post_process(post, arena);
         }
         let memory = arena.bytes_mut();
-        if let Kind::Add(_) | Kind::Mul(_) = self.kind {
+        if let Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) = self.kind {
             return self.run_binary(memory, pool);
         }
         let (input, out, scratch) = (self.inputs[0], self.outputs[0], self.scratch);
@@ -158,6 +170,9 @@ impl Step {
         match &self.kind {
             Kind::Conv(conv) => conv.run(input, out, scratch, pool),
             Kind::Depthwise(conv) => conv.run(codes, out, scratch, pool),
+            Kind::HybridConv(_) | Kind::FloatConv(_) | Kind::FloatDepthwise(_) | Kind::Float(_) => {
+                self.run_float(codes, out, scratch, pool)
+            }
             Kind::Table(table) => scalar::apply_table(table, codes, out),
             Kind::Move(movement) => movement.run(codes, out, scratch),
             Kind::MaxPool(pooling) => pooling.each(codes, out, |pool, input, out, stage| {
@@ -192,7 +207,19 @@ impl Step {
                 scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
             }
             Kind::FlipSign => flip_sign(codes, out),
-            Kind::Add(_) | Kind::Mul(_) | Kind::PostProcess(_) => {}
+            Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) | Kind::PostProcess(_) => {}
+        }
+    }
+
+    /// From real values to real values; both as bytes.
+    fn run_float(&self, input: &[i8], out: &mut [i8], scratch: &mut [i8], pool: &Pool) {
+        let (input, out) = (bytemuck::cast_slice(input), bytemuck::cast_slice_mut(out));
+        match &self.kind {
+            Kind::HybridConv(conv) => conv.run(input, out, scratch, pool),
+            Kind::FloatConv(conv) => conv.run(input, out, scratch, pool),
+            Kind::FloatDepthwise(conv) => conv.run(input, out, scratch, pool),
+            Kind::Float(unary) => unary.run(input, out, pool),
+            _ => {}
         }
     }
 
@@ -212,6 +239,7 @@ impl Step {
             pool.share(jobs, &|((a, b), out)| match &self.kind {
                 Kind::Add(params) => scalar::add(params, a, b, out),
                 Kind::Mul(params) => scalar::mul(params, a, b, out),
+                Kind::FloatBinary(binary) => binary.run(a, b, out),
                 _ => {}
             });
         };

@@ -1,7 +1,7 @@
 //! Matrix product and depthwise convolution.
 
 use crate::kernels::pack::Tile;
-use crate::kernels::{Depthwise, DepthwiseKernel, Gemm, GemmKernel};
+use crate::kernels::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, Output};
 
 const NR: usize = 16;
 
@@ -24,26 +24,34 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     run: depthwise,
 };
 
-fn gemm(gemm: Gemm<'_>) {
+fn gemm(mut gemm: Gemm<'_>) {
     let weights = gemm.weights;
     let (depth, channels) = (weights.depth(), weights.channels());
     for row in 0..gemm.rows {
         let a = &gemm.a[row * gemm.a_stride..][..depth];
-        let out = &mut gemm.out[row * gemm.out_stride..][..channels];
-        let term = gemm.row_terms.get(row).copied().unwrap_or(0);
-        for (block, out) in out.chunks_mut(NR).enumerate() {
+        for block in 0..channels.div_ceil(NR) {
             let mut acc = [0i32; NR];
             for (&a, w) in a.iter().zip(weights.block(block).chunks_exact(NR)) {
                 for (acc, &w) in acc.iter_mut().zip(w) {
                     *acc = acc.wrapping_add(i32::from(a) * i32::from(w));
                 }
             }
-            let scales = weights.scales(block);
-            for (n, out) in out.iter_mut().enumerate() {
-                let sum = acc[n]
-                    .wrapping_add(weights.bias(block)[n])
-                    .wrapping_add(term);
-                *out = gemm.stage.requantize(sum, scales[n]);
+            let at = row * gemm.out_stride + block * NR;
+            let lanes = NR.min(channels - block * NR);
+            match &mut gemm.out {
+                Output::Codes {
+                    out,
+                    row_terms,
+                    stage,
+                } => {
+                    let term = row_terms.get(row).copied().unwrap_or(0);
+                    let (bias, scales) = (weights.bias(block), weights.scales(block));
+                    for (n, out) in out[at..][..lanes].iter_mut().enumerate() {
+                        let sum = acc[n].wrapping_add(bias[n]).wrapping_add(term);
+                        *out = stage.requantize(sum, scales[n]);
+                    }
+                }
+                Output::Sums(sums) => sums[at..][..lanes].copy_from_slice(&acc[..lanes]),
             }
         }
     }
@@ -106,14 +114,27 @@ mod tests {
             a_stride: 3,
             rows: 2,
             weights: &weights,
-            row_terms: &[],
-            stage: OutputStage::full_range(3),
-            out: &mut out,
+            out: Output::Codes {
+                out: &mut out,
+                row_terms: &[],
+                stage: OutputStage::full_range(3),
+            },
             out_stride: 2,
             scratch: &mut [],
         });
         // Row 0: (9 + 38 + 87 + 100) / 2 = 117, + 3; (-9 + 29 - 100) = -80, + 3. Row 1 is all zero point: the bias.
         assert_eq!(out, [120, -77, 53, -97]);
+        let mut sums = [0; 4];
+        GEMMS[0].run(Gemm {
+            a: &a,
+            a_stride: 3,
+            rows: 2,
+            weights: &weights,
+            out: Output::Sums(&mut sums),
+            out_stride: 2,
+            scratch: &mut [],
+        });
+        assert_eq!(sums, [10 + 40 + 90, 20, 6, 0]);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod conv;
 mod copy;
+pub mod dynamic;
 mod elementwise;
 mod fixed_point;
+pub mod float;
 mod pool;
 mod resize;
 mod softmax;
@@ -14,6 +16,7 @@ pub use elementwise::{
     AddParams, MulParams, add, apply_table, arg_max, dequantize, mul, quantize, table,
 };
 pub use fixed_point::{QuantizedMultiplier, hard_swish};
+pub use float::Bounds;
 pub use pool::{Pool, average_pool, max_pool, mean_rows};
 pub use resize::{BilinearAxis, resize_bilinear, resize_nearest};
 pub use softmax::SoftmaxTable;

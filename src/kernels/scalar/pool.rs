@@ -24,7 +24,7 @@ impl Pool {
         first.clamp(0, limit) as usize..end.clamp(0, limit) as usize
     }
 
-    fn pixels(&self, at: usize) -> impl Iterator<Item = usize> {
+    pub(super) fn pixels(&self, at: usize) -> impl Iterator<Item = usize> {
         let (y, x) = (at / self.out_width, at % self.out_width);
         let (rows, columns) = (self.span(0, y), self.span(1, x));
         let width = self.input[1];

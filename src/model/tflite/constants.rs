@@ -121,44 +121,6 @@ fn half_to_single(half: u16) -> f32 {
     }
 }
 
-/// The real values of 8-bit codes.
-pub(super) fn dequantize(
-    data: &TensorData,
-    shape: &Shape,
-    quant: &QuantParams,
-) -> Result<Vec<f32>, String> {
-    let channels = quant.scales.len();
-    if channels != quant.zero_points.len()
-        || (channels > 1 && shape.dims().get(quant.axis) != Some(&channels))
-    {
-        return Err("its quantization parameters do not fit its shape".into());
-    }
-    let inner: usize = shape.dims().iter().skip(quant.axis + 1).product();
-    let real = |(index, code): (usize, i32)| {
-        let channel = if channels > 1 {
-            index / inner.max(1) % channels
-        } else {
-            0
-        };
-        quant.scales[channel] * (f64::from(code) - f64::from(quant.zero_points[channel])) as f32
-    };
-    match data {
-        TensorData::U8(codes) => Ok(codes
-            .iter()
-            .map(|&c| c.into())
-            .enumerate()
-            .map(real)
-            .collect()),
-        TensorData::I8(codes) => Ok(codes
-            .iter()
-            .map(|&c| c.into())
-            .enumerate()
-            .map(real)
-            .collect()),
-        TensorData::I32(_) | TensorData::F32(_) => Err("it does not hold 8-bit codes".into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,20 +140,6 @@ mod tests {
             assert_eq!(half_to_single(half), single, "{half:#06x}");
         }
         assert!(half_to_single(0x7e00).is_nan());
-    }
-
-    #[test]
-    fn per_channel_codes_use_their_channel() {
-        let quant = QuantParams {
-            scales: vec![1.0, 10.0],
-            zero_points: vec![0, 1],
-            axis: 1,
-        };
-        let shape = Shape::from([2, 2, 2]);
-        let data = TensorData::I8(vec![1, 2, 3, 4, 5, 6, 7, 8]);
-        let real = dequantize(&data, &shape, &quant).unwrap();
-        assert_eq!(real, [1.0, 2.0, 20.0, 30.0, 5.0, 6.0, 60.0, 70.0]);
-        assert!(dequantize(&data, &Shape::from([2, 4]), &quant).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tract_tflite::tflite::{BuiltinOperator, Model, Operator, SubGraph, Tensor};
 
 use super::{constants, fold, operators, refusal};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, MAX_BYTES, Node, Op, Value, ValueId, shape};
+use crate::graph::{Graph, MAX_BYTES, Node, Op, Value, ValueId, passes, shape};
 use crate::tensor::{DType, Shape, TensorData, TensorInfo};
 
 /// One operator of the file.
@@ -338,7 +338,7 @@ impl<'a> Importer<'a> {
         let data = self.graph.constant(id);
         let real = data
             .ok_or_else(|| String::from("it has no data"))
-            .and_then(|data| constants::dequantize(data, &info.shape, &quant))
+            .and_then(|data| passes::dequantize(data, &info.shape, &quant))
             .map_err(|reason| site.damaged(format!("constant `{:.120}`: {reason}", info.name)))?;
         let float = self.push_value(info, Some(TensorData::F32(real)));
         self.dequantized.insert(id, float);

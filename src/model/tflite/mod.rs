@@ -27,8 +27,8 @@ pub(super) const IDENTIFIER: &[u8] = b"TFL3";
 /// The newest version of the schema that is read.
 const SCHEMA_VERSION: u32 = 3;
 
-/// Parses a `.tflite` file. All integer arithmetic on shapes is done here; float activations with quantized weights
-/// ("dynamic range" files) become float throughout.
+/// Parses a `.tflite` file. All integer arithmetic on shapes is done here. int8 weights under float activations
+/// ("dynamic range" files) stay int8.
 pub(super) fn load(bytes: &[u8], name: &str) -> Result<Model> {
     let damaged = |reason: &str| {
         Error::model(

@@ -9,7 +9,7 @@ use super::options::{self, activation, axis, positive};
 use super::{refusal, slices, windows};
 use crate::error::Result;
 use crate::graph::{Activation, Conv2d, Op, Pool2d, ResizeMode, TransposedAxes, ValueId, shape};
-use crate::tensor::{DType, Shape, TensorData};
+use crate::tensor::{DType, Shape, TensorData, TensorInfo};
 
 /// Imports one operator that has not been folded away.
 pub(super) fn import<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<()> {
@@ -64,11 +64,13 @@ fn unary<'a>(importer: &mut Importer<'a>, site: &Site<'a>, op: Op) -> Result<()>
     importer.emit(site, op, vec![x], &Shape::default())
 }
 
-/// Input, weights and, where present, bias. Quantized weights under a float input become float.
+/// Input, weights and, where present, bias. Under a float input symmetric int8 weights stay, other quantized weights
+/// become float.
 fn weighted_inputs<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<Vec<ValueId>> {
     let x = importer.input(site, 0)?;
     let mut weights = importer.input(site, 1)?;
     if importer.graph().dtype(x) == DType::F32
+        && !is_symmetric(site, importer.graph().info(weights))
         && let Some(float) = importer.float_constant(site, weights)?
     {
         weights = float;
@@ -76,6 +78,19 @@ fn weighted_inputs<'a>(importer: &mut Importer<'a>, site: &Site<'a>) -> Result<V
     let mut inputs = vec![x, weights];
     inputs.extend(importer.optional_input(site, 2)?);
     Ok(inputs)
+}
+
+/// Whether the weights are int8 codes with a zero point of 0 and one scale, or one for each output channel.
+fn is_symmetric(site: &Site<'_>, weights: &TensorInfo) -> bool {
+    let axis = match site.builtin {
+        B::DEPTHWISE_CONV_2D => 3,
+        _ => 0,
+    };
+    weights.dtype == DType::I8
+        && weights.quant.as_ref().is_some_and(|quant| {
+            quant.zero_points.iter().all(|&zero| zero == 0)
+                && (quant.scales.len() == 1 || quant.axis == axis)
+        })
 }
 
 /// The spatial dimensions of a rank-4 shape: rows and columns.

@@ -5,12 +5,13 @@ use crate::error::Result;
 use crate::graph::{Activation, Conv2d, Node, ValueId};
 use crate::kernels::DepthwiseWeights;
 use crate::kernels::pack::{PackedWeights, WeightsSource};
-use crate::plan::conv::{Conv, DepthwiseConv, Geometry, MAX_KERNEL_ROWS};
+use crate::plan::conv::{Conv, DepthwiseConv};
+use crate::plan::geometry::{Geometry, MAX_KERNEL_ROWS};
 use crate::plan::step::Kind;
 use crate::tensor::TensorData;
 
 /// Sums of this many products of two 8-bit codes fit into int32.
-const MAX_DEPTH: usize = 1 << 15;
+pub(super) const MAX_DEPTH: usize = 1 << 15;
 
 /// Everything about the numbers of a layer.
 struct Layer {
@@ -114,7 +115,12 @@ fn geometry(
     })
 }
 
-pub(super) fn conv_2d(lowering: &mut Lowering<'_>, node: &Node, conv: &Conv2d) -> Result<()> {
+/// Geometry and output channels.
+pub(super) fn conv_geometry(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    conv: &Conv2d,
+) -> Result<(Geometry, usize)> {
     let weights = lowering.dims(node.inputs[1]);
     let (channels, window) = (weights[0], [weights[1], weights[2]]);
     let geometry = geometry(lowering, node, conv, window)?;
@@ -122,14 +128,16 @@ pub(super) fn conv_2d(lowering: &mut Lowering<'_>, node: &Node, conv: &Conv2d) -
         let advice = "convert the model without grouped convolutions";
         return Err(lowering.unsupported(node, "with groups of channels", advice));
     }
+    Ok((geometry, channels))
+}
+
+pub(super) fn conv_2d(lowering: &mut Lowering<'_>, node: &Node, conv: &Conv2d) -> Result<()> {
+    let (geometry, channels) = conv_geometry(lowering, node, conv)?;
     product(lowering, node, geometry, channels, conv.activation)
 }
 
-pub(super) fn fully_connected(
-    lowering: &mut Lowering<'_>,
-    node: &Node,
-    activation: Activation,
-) -> Result<()> {
+/// Geometry and output channels: every row is a pixel.
+pub(super) fn fully_connected_geometry(lowering: &Lowering<'_>, node: &Node) -> (Geometry, usize) {
     let weights = lowering.dims(node.inputs[1]);
     let rows = lowering.info(node.inputs[0]).shape.elements() / weights[1];
     let geometry = Geometry {
@@ -141,7 +149,16 @@ pub(super) fn fully_connected(
         dilation: [1, 1],
         padding: [0, 0],
     };
-    product(lowering, node, geometry, weights[0], activation)
+    (geometry, weights[0])
+}
+
+pub(super) fn fully_connected(
+    lowering: &mut Lowering<'_>,
+    node: &Node,
+    activation: Activation,
+) -> Result<()> {
+    let (geometry, channels) = fully_connected_geometry(lowering, node);
+    product(lowering, node, geometry, channels, activation)
 }
 
 fn product(
@@ -152,7 +169,7 @@ fn product(
     activation: Activation,
 ) -> Result<()> {
     let layer = Layer::read(lowering, node, channels)?;
-    let depth = geometry.window[0] * geometry.window[1] * geometry.channels;
+    let depth = geometry.depth();
     if depth > MAX_DEPTH {
         let what = format!("that sums {depth} products, more than {MAX_DEPTH}");
         return Err(lowering.unsupported(node, &what, "use a narrower layer"));
@@ -186,11 +203,12 @@ fn product(
     Ok(())
 }
 
-pub(super) fn depthwise_conv_2d(
-    lowering: &mut Lowering<'_>,
+/// Geometry and output channels.
+pub(super) fn depthwise_geometry(
+    lowering: &Lowering<'_>,
     node: &Node,
     conv: &Conv2d,
-) -> Result<()> {
+) -> Result<(Geometry, usize)> {
     let weights: [usize; 4] = match lowering.dims(node.inputs[1]).try_into() {
         Ok(weights) => weights,
         Err(_) => return Err(lowering.unsupported(node, "with weights that are not 4-D", "")),
@@ -201,6 +219,16 @@ pub(super) fn depthwise_conv_2d(
         let what = format!("with a kernel of {rows} rows, more than {MAX_KERNEL_ROWS}");
         return Err(lowering.unsupported(node, &what, "use a smaller kernel"));
     }
+    Ok((geometry, channels))
+}
+
+pub(super) fn depthwise_conv_2d(
+    lowering: &mut Lowering<'_>,
+    node: &Node,
+    conv: &Conv2d,
+) -> Result<()> {
+    let (geometry, channels) = depthwise_geometry(lowering, node, conv)?;
+    let [rows, columns] = geometry.window;
     let layer = Layer::read(lowering, node, channels)?;
     let weights = depthwise_weights(&layer, [rows, columns], channels);
     lowering.packed_bytes += 2 * weights.taps.len() + 8 * channels;

@@ -2,6 +2,7 @@
 //! placed in the arena.
 
 mod conv;
+mod float;
 mod memory;
 mod operators;
 

@@ -1,6 +1,6 @@
 //! One arm an operator: the step, or the alias, that does it.
 
-use super::{Lowering, conv};
+use super::{Lowering, conv, float};
 use crate::error::Result;
 use crate::graph::{Activation, DetectionPostProcess, Node, Op, Pool2d, ResizeMode, ValueId};
 use crate::kernels::postprocess::PostProcessOptions;
@@ -14,6 +14,9 @@ use crate::tensor::{DType, TensorData};
 
 pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Node) -> Result<()> {
     preload_constants(lowering, node);
+    if float::lower(lowering, node)? {
+        return Ok(());
+    }
     match &node.op {
         Op::Conv2d(op) => conv::conv_2d(lowering, node, op),
         Op::DepthwiseConv2d(op) => conv::depthwise_conv_2d(lowering, node, op),
@@ -68,7 +71,7 @@ fn preload_constants(lowering: &mut Lowering<'_>, node: &Node) {
     }
 }
 
-fn unary(lowering: &mut Lowering<'_>, node: &Node, kind: Kind) {
+pub(super) fn unary(lowering: &mut Lowering<'_>, node: &Node, kind: Kind) {
     lowering.push(node, kind, &node.inputs[..1], &node.outputs[..1]);
 }
 
@@ -88,7 +91,7 @@ fn same_quant(lowering: &Lowering<'_>, node: &Node, a: ValueId, b: ValueId) -> R
 }
 
 /// The inputs with the one that repeats last, and whether they were exchanged.
-fn binary_inputs(lowering: &Lowering<'_>, node: &Node) -> Result<([ValueId; 2], bool)> {
+pub(super) fn binary_inputs(lowering: &Lowering<'_>, node: &Node) -> Result<([ValueId; 2], bool)> {
     let [a, b] = [node.inputs[0], node.inputs[1]];
     let out = lowering.dims(node.outputs[0]);
     let repeats = |whole: ValueId, part: ValueId| {
@@ -244,24 +247,28 @@ fn pad(lowering: &mut Lowering<'_>, node: &Node, pads: &[[usize; 2]]) -> Result<
     Ok(())
 }
 
-fn pooling(lowering: &Lowering<'_>, node: &Node, pool: &Pool2d) -> Result<Pooling> {
+/// Where a pool reads.
+pub(super) fn pool_geometry(lowering: &Lowering<'_>, node: &Node, pool: &Pool2d) -> scalar::Pool {
     let input = lowering.dims(node.inputs[0]);
-    let out = lowering.dims(node.outputs[0]);
+    scalar::Pool {
+        input: [input[1], input[2]],
+        channels: input[3],
+        window: pool.window,
+        stride: pool.stride,
+        padding: [pool.padding.top, pool.padding.left],
+        out_width: lowering.dims(node.outputs[0])[2],
+    }
+}
+
+fn pooling(lowering: &Lowering<'_>, node: &Node, pool: &Pool2d) -> Result<Pooling> {
     let quant = lowering.quant(node, node.outputs[0])?;
     if !same_quant(lowering, node, node.inputs[0], node.outputs[0])? {
         let advice = "convert the model again: pools keep their scale";
         return Err(lowering.unsupported(node, "between different scales", advice));
     }
     Ok(Pooling {
-        pool: scalar::Pool {
-            input: [input[1], input[2]],
-            channels: input[3],
-            window: pool.window,
-            stride: pool.stride,
-            padding: [pool.padding.top, pool.padding.left],
-            out_width: out[2],
-        },
-        out_height: out[1],
+        pool: pool_geometry(lowering, node, pool),
+        out_height: lowering.dims(node.outputs[0])[1],
         stage: lowering.stage(quant, pool.activation),
     })
 }
@@ -288,7 +295,12 @@ fn average_pool(lowering: &mut Lowering<'_>, node: &Node, pool: &Pool2d) -> Resu
     Ok(())
 }
 
-fn mean(lowering: &mut Lowering<'_>, node: &Node, axes: &[usize]) -> Result<()> {
+/// Rows that a mean is taken over, and channels of each row.
+pub(super) fn mean_extent(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    axes: &[usize],
+) -> Result<[usize; 2]> {
     let input = lowering.dims(node.inputs[0]);
     let images = axes.first().copied().unwrap_or(0);
     let consecutive = axes.iter().copied().eq(images..images + axes.len());
@@ -303,6 +315,11 @@ fn mean(lowering: &mut Lowering<'_>, node: &Node, axes: &[usize]) -> Result<()> 
         let what = format!("over {rows} elements, more than {MAX_MEAN_ROWS}");
         return Err(lowering.unsupported(node, &what, "pool in two steps"));
     }
+    Ok([rows, channels])
+}
+
+fn mean(lowering: &mut Lowering<'_>, node: &Node, axes: &[usize]) -> Result<()> {
+    let [rows, channels] = mean_extent(lowering, node, axes)?;
     let (quant, out) = (
         lowering.quant(node, node.inputs[0])?,
         lowering.quant(node, node.outputs[0])?,
@@ -519,6 +536,10 @@ fn resize_nearest(lowering: &mut Lowering<'_>, node: &Node, mode: ResizeMode) ->
         };
         (source.max(0.0) as usize).min(size - 1)
     })?;
+    let resize = Resize {
+        channels: resize.channels * lowering.info(node.inputs[0]).dtype.size(),
+        ..resize
+    };
     unary(lowering, node, Kind::ResizeNearest(resize));
     Ok(())
 }
