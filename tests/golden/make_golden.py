@@ -503,7 +503,7 @@ def hybrid(case, real_weights):
 
 @golden
 def hybrid_convolutions(case):
-    """int8 weights on real values. LiteRT quantizes the inputs on the fly; computing in real numbers is as good."""
+    """int8 weights on real values. LiteRT quantizes the inputs on the fly."""
     hybrid(case, False)
     twin = Case(case.name)
     hybrid(twin, True)

@@ -101,8 +101,8 @@ pub fn product_rule(product: &MatrixProduct<'_>, out: &mut [f32]) {
     }
 }
 
-/// One row of a depthwise convolution. On real values `out[x][c] = clamp(bias[c] + sum)`, from the bias on in the order
-/// of the taps, each product and sum in one rounding. On the integers that real values were quantized to
+/// One row of a depthwise convolution. On real values `out[x][c] = clamp(bias[c] + sum)`, from the bias on column
+/// by column of the taps, each product and sum in one rounding. On the integers that real values were quantized to
 /// `out[x][c] = clamp(sum * scales[c] * input_scale + bias[c])`; their sums are exact while they stay below 2^24.
 pub struct FloatDepthwise<'a> {
     /// One padded input row for each kernel row, each `[pixels][channels]`.
@@ -152,8 +152,8 @@ fn depthwise_lanes<const N: usize>(
         None => *bias,
         Some(_) => [0.0; N],
     };
-    for (i, input) in row.rows.iter().enumerate() {
-        for j in 0..row.columns {
+    for j in 0..row.columns {
+        for (i, input) in row.rows.iter().enumerate() {
             let input = &input[(x * row.stride + j * row.dilation) * channels + first..][..N];
             let taps = &row.taps[(i * row.columns + j) * channels + first..][..N];
             for ((acc, &x), &tap) in acc.iter_mut().zip(input).zip(taps) {
