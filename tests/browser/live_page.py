@@ -18,7 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = ROOT / "tests" / "demo"
+DEMO = Path("tests") / "demo"
 FLAGS = [
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--window-size=1200,800",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
@@ -27,9 +27,9 @@ FLAGS = [
 
 def start(eyas, source):
     """The daemon on a free port, and its address as it logs it."""
-    command = [eyas, "run", "-m", DEMO / "colours.tflite", "-l", DEMO / "colours.txt", "--source", source,
+    command = [Path(eyas).resolve(), "run", "-m", DEMO / "colours.tflite", "-l", DEMO / "colours.txt", "--source", source,
                "--loop", "--fps", "12", "--listen", "127.0.0.1:0"]
-    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     for line in daemon.stderr:
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         if found:
