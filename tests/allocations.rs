@@ -37,7 +37,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// Models, and how many runs of each are counted. Queues that allocate a block now and then show in many runs.
-const MODELS: [(&str, usize); 3] = [
+const MODELS: [(&str, usize); 4] = [
     ("tests/golden/tiny_ssd.tflite", 300),
     (
         "../shared/models/ssd_mobilenet_v1_300_coco_quant.tflite",
@@ -46,6 +46,10 @@ const MODELS: [(&str, usize); 3] = [
     (
         "../shared/models/ssd_mobilenet_v2_fpnlite_320_cat_raccoon_int8.tflite",
         10,
+    ),
+    (
+        "../shared/models/ssd_mobilenet_v2_fpnlite_320_coco_dynrange.tflite",
+        2,
     ),
 ];
 
