@@ -5,9 +5,11 @@
 
 use std::arch::x86_64::*;
 
+use super::depthwise::{Depthwise, DepthwiseKernel, PackedTaps};
+use super::gemm::{GEMM_OVERREAD, Gemm, GemmKernel, Output};
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, Output, scalar};
+use super::scalar;
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -18,6 +20,7 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
         mr: MR,
         nr: NR,
         kr: 2,
+        offset: 0,
     },
     scratch_per_depth: 2 * MR,
     needs_no_minimum: false,
@@ -31,11 +34,13 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
 /// 3x3 and 5x5 over at least 16 channels; what else there is goes to the reference.
 pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     name: "i8_depthwise_16c_avx2",
+    block: LANES,
+    pack: |_| PackedTaps::default(),
     run: |row| {
         assert!(is_x86_feature_detected!("avx2"));
         let taps = row.weights.kernel[0] * row.weights.kernel[1];
         match taps {
-            _ if row.weights.channels < LANES => scalar::DEPTHWISE.run(row),
+            _ if row.channels < LANES => scalar::DEPTHWISE.run(row),
             // SAFETY: the assert above proves the feature.
             9 => unsafe { depthwise::<9, 5>(row) },
             // SAFETY: the assert above proves the feature.
@@ -56,27 +61,29 @@ fn gemm_4x16c2(mut gemm: Gemm<'_>) {
     for first in (0..gemm.rows).step_by(MR) {
         let rows = MR.min(gemm.rows - first);
         for row in 0..MR {
-            let source = &gemm.a[(first + row.min(rows - 1)) * gemm.a_stride..]
-                [..depth + super::GEMM_OVERREAD];
+            let source =
+                &gemm.a[(first + row.min(rows - 1)) * gemm.a_stride..][..depth + GEMM_OVERREAD];
             let target = &mut gemm.scratch[row * row_bytes..][..row_bytes];
             widen_row(source, depth, target);
         }
         let pair_rows: [&[i8]; MR] =
             std::array::from_fn(|row| &gemm.scratch[row * row_bytes..][..4 * pairs]);
-        for block in 0..weights.channels().div_ceil(NR) {
-            let acc = multiply(pair_rows, weights.block(block), pairs);
-            let channels = NR.min(weights.channels() - block * NR);
+        for (at, block) in gemm.blocks.clone().enumerate() {
+            let acc = multiply(pair_rows, weights.block(block), weights.bias(block), pairs);
+            let channels = weights.channels_of(block..block + 1);
             for (row, &sums) in acc.iter().enumerate().take(rows) {
-                let at = (first + row) * gemm.out_stride + block * NR;
+                let at = (first + row) * gemm.out_stride + at * NR;
                 match &mut gemm.out {
                     Output::Codes {
                         out,
                         row_terms,
                         stage,
                     } => {
-                        let term = row_terms.get(first + row).copied().unwrap_or(0);
-                        let (bias, scales) = (weights.bias(block), weights.scales(block));
-                        let codes = requantize(sums, term, bias, scales, *stage);
+                        let term = match weights.has_row_term(block) {
+                            true => row_terms[first + row],
+                            false => 0,
+                        };
+                        let codes = requantize(sums, term, weights.scales(block), *stage);
                         store(codes, &mut out[at..][..channels]);
                     }
                     Output::Sums(out) => store_sums(sums, &mut out[at..][..channels]),
@@ -96,12 +103,12 @@ fn widen_row(source: &[i8], depth: usize, target: &mut [i8]) {
     target[2 * depth..].fill(0);
 }
 
-/// Sums products of 4 rows and 16 channels over all pairs of the depth.
+/// Adds to the bias the products of 4 rows and 16 channels over all pairs of the depth.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn multiply(rows: [&[i8]; MR], block: &[i8], pairs: usize) -> [[__m256i; 2]; MR] {
+fn multiply(rows: [&[i8]; MR], block: &[i8], bias: &[i32], pairs: usize) -> [[__m256i; 2]; MR] {
     assert!(block.len() >= pairs * 2 * NR && rows.iter().all(|row| row.len() >= 4 * pairs));
-    let mut acc = [[_mm256_setzero_si256(); 2]; MR];
+    let mut acc = [[load_i32(bias), load_i32(&bias[8..])]; MR];
     let mut w = block.as_ptr();
     let mut a = rows.map(<[i8]>::as_ptr);
     for _ in 0..pairs {
@@ -124,17 +131,10 @@ fn multiply(rows: [&[i8]; MR], block: &[i8], pairs: usize) -> [[__m256i; 2]; MR]
 /// The rule of `requant.rs` for 16 channels.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn requantize(
-    acc: [__m256i; 2],
-    term: i32,
-    bias: &[i32],
-    scales: &[f32],
-    stage: OutputStage,
-) -> __m128i {
+fn requantize(acc: [__m256i; 2], term: i32, scales: &[f32], stage: OutputStage) -> __m128i {
     let term = _mm256_set1_epi32(term);
     let rounded = [0, 1].map(|half: usize| {
-        let bias = load_i32(&bias[8 * half..]);
-        let sum = _mm256_add_epi32(_mm256_add_epi32(acc[half], bias), term);
+        let sum = _mm256_add_epi32(acc[half], term);
         round(sum, load_f32(&scales[8 * half..]), stage)
     });
     // Packing gives channels 0..3, 8..11, 4..7, 12..15.
@@ -152,33 +152,28 @@ const LANES: usize = 16;
 #[target_feature(enable = "avx2")]
 fn depthwise<const TAPS: usize, const PAIRS: usize>(row: Depthwise<'_>) {
     let channels = row.weights.channels;
-    let pixels = row.out.len() / channels;
     let columns = row.weights.kernel[1];
-    for block in 0..channels.div_ceil(LANES) {
-        let first = (block * LANES).min(channels - LANES);
-        let tap_at = |tap: usize| {
-            let from = tap / columns;
-            let start = (tap % columns) * row.dilation * channels + first;
-            &row.rows[from][start..]
-        };
-        let inputs: [&[i8]; TAPS] = std::array::from_fn(tap_at);
-        let weights = interleave::<TAPS, PAIRS>(&row.weights.taps[first..], channels);
-        let bias = crossed_i32(&row.weights.bias[first..]);
-        let scales = crossed_f32(&row.weights.scales[first..]);
-        let step = row.stride * channels;
-        assert!(
-            inputs
-                .iter()
-                .all(|input| input.len() >= (pixels - 1) * step + LANES)
-        );
-        for x in 0..pixels {
+    let fill = [row.fill; LANES];
+    for block in 0..row.channels.div_ceil(LANES) {
+        let first = (block * LANES).min(row.channels - LANES);
+        let channel = row.first_channel + first;
+        let weights = interleave::<TAPS, PAIRS>(&row.weights.taps[channel..], channels);
+        let bias = crossed_i32(&row.weights.bias[channel..]);
+        let scales = crossed_f32(&row.weights.scales[channel..]);
+        for x in 0..row.pixels {
+            let codes: [__m256i; TAPS] = std::array::from_fn(|tap| {
+                let column =
+                    (x * row.stride + tap % columns * row.dilation).wrapping_sub(row.padding);
+                match column < row.width {
+                    true => widen(&row.rows[tap / columns][column * row.input_stride + first..]),
+                    false => widen(&fill),
+                }
+            });
             let mut acc = bias;
             for pair in 0..PAIRS {
-                // SAFETY: the assert above leaves 16 readable bytes at `x * step` of every input.
-                let a = unsafe { widen(inputs[2 * pair].as_ptr().add(x * step)) };
-                let b = match inputs.get(2 * pair + 1) {
-                    // SAFETY: as above.
-                    Some(input) => unsafe { widen(input.as_ptr().add(x * step)) },
+                let a = codes[2 * pair];
+                let b = match codes.get(2 * pair + 1) {
+                    Some(&b) => b,
                     None => _mm256_setzero_si256(),
                 };
                 let low = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weights[pair][0]);
@@ -192,21 +187,17 @@ fn depthwise<const TAPS: usize, const PAIRS: usize>(row: Depthwise<'_>) {
             let words = _mm256_packs_epi32(rounded[0], rounded[1]);
             store(
                 pack(words, row.stage),
-                &mut row.out[x * channels + first..][..LANES],
+                &mut row.out[x * row.out_stride + first..][..LANES],
             );
         }
     }
 }
 
 /// Reads 16 codes as int16.
-///
-/// # Safety
-/// 16 bytes are readable at `codes`.
 #[target_feature(enable = "avx2")]
 #[inline]
-unsafe fn widen(codes: *const i8) -> __m256i {
-    // SAFETY: the caller's promise.
-    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(codes.cast()) })
+fn widen(codes: &[i8]) -> __m256i {
+    _mm256_cvtepi8_epi16(load128(codes))
 }
 
 /// Weights of 16 channels for each pair of taps, in the order that unpacking gives codes.

@@ -3,11 +3,13 @@
 //! Sizes lie around the edges of the tiles and on real MobileNet layers; fills are random, all minimum, all maximum and
 //! alternating; guard bytes round the output show a write outside it.
 
+use super::depthwise::PackedTaps;
 use super::pack::{PackedWeights, WeightsSource, row_terms};
 use super::requant::OutputStage;
+use super::scalar::{self, AddParams, MulParams};
 use super::{
-    Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Kernels, Output,
-    scalar,
+    Depthwise, DepthwiseKernel, DepthwiseWeights, Elementwise, GEMM_OVERREAD, Gemm, GemmKernel,
+    Kernels, Output, elementwise,
 };
 
 /// `[rows, depth, channels]` of the products checked.
@@ -82,6 +84,7 @@ pub fn check(kernels: &Kernels) -> Report {
         check_gemm(kernel, &mut report);
     }
     check_depthwise(&kernels.depthwise, &mut report);
+    check_elementwise(kernels, &mut report);
     report
 }
 
@@ -91,13 +94,16 @@ enum Fill {
     Minimum,
     Maximum,
     Alternating,
+    /// Random and near 0, as most weights are.
+    Small,
 }
 
-const FILLS: [Fill; 4] = [
+const FILLS: [Fill; 5] = [
     Fill::Random,
     Fill::Minimum,
     Fill::Maximum,
     Fill::Alternating,
+    Fill::Small,
 ];
 
 struct Random(u64);
@@ -119,6 +125,7 @@ impl Random {
                 Fill::Maximum => i8::MAX,
                 Fill::Alternating if at % 2 == 0 => minimum,
                 Fill::Alternating => i8::MAX,
+                Fill::Small => (self.next() % 81) as i8 - 40,
             })
             .collect()
     }
@@ -154,9 +161,10 @@ fn check_gemm(kernel: &GemmKernel, report: &mut Report) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let minimum = if kernel.needs_no_minimum { -127 } else { -128 };
     for [rows, depth, channels] in GEMM_SIZES {
-        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3]) {
+        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3, 5]) {
             let weights = random.codes(fill, channels * depth, minimum);
-            let a = random.codes(fill, rows * depth + GEMM_OVERREAD, i8::MIN);
+            let a_stride = depth + (zero_point == 5) as usize * 5;
+            let a = random.codes(fill, rows * a_stride + GEMM_OVERREAD, i8::MIN);
             let bias: Vec<i32> = (0..channels).map(|_| random.next() as i16 as i32).collect();
             let scales = random.scales(depth, channels);
             let source = WeightsSource {
@@ -166,114 +174,246 @@ fn check_gemm(kernel: &GemmKernel, report: &mut Report) {
                 bias: &bias,
                 scales: &scales,
             };
-            let sums = |kernel: &GemmKernel| sums_case(kernel, source, &a, rows);
-            let case = || format!("{} sums {rows}x{depth}x{channels} {fill:?}", kernel.name);
-            compare(&sums(&scalar::GEMMS[0]), &sums(kernel), case, report);
-            for stage in STAGES {
-                let run = |kernel: &GemmKernel| gemm_case(kernel, source, &a, rows, stage);
-                let case = || {
-                    format!(
-                        "{} {rows}x{depth}x{channels} {fill:?} {zero_point} {stage:?}",
-                        kernel.name
-                    )
+            if kernel.needs_no_minimum && source.has_minimum(kernel.tile.nr) {
+                continue;
+            }
+            let reference = PackedWeights::new(source, scalar::GEMMS[0].tile);
+            let weights = PackedWeights::new(source, kernel.tile);
+            let mut terms = vec![0; rows];
+            row_terms(&a, a_stride, depth, zero_point, &mut terms);
+            let mut check = |first_channel: usize, stage: Option<OutputStage>| {
+                let run = |kernel: &GemmKernel, weights: &PackedWeights| {
+                    let case = GemmCase {
+                        a: &a,
+                        a_stride,
+                        row_terms: &terms,
+                        stage,
+                    };
+                    case.run(kernel, weights, first_channel)
                 };
-                compare(&run(&scalar::GEMMS[0]), &run(kernel), case, report);
+                let case = || {
+                    let size = format!("{rows}x{depth}x{first_channel}..{channels}");
+                    format!("{} {size} {fill:?} {zero_point} {stage:?}", kernel.name)
+                };
+                let expected = run(&scalar::GEMMS[0], &reference);
+                compare(&expected, &run(kernel, &weights), case, report);
+            };
+            check(0, None);
+            for stage in STAGES {
+                check(0, Some(stage));
+            }
+            // A later block on its own, if the reference has a block that begins there too.
+            let second = kernel.tile.nr.next_multiple_of(scalar::GEMMS[0].tile.nr);
+            if second < channels {
+                check(second, Some(STAGES[1]));
             }
         }
     }
 }
 
-/// One product into a guarded output whose rows lie three codes apart.
-fn gemm_case(
-    kernel: &GemmKernel,
-    source: WeightsSource<'_>,
-    a: &[i8],
-    rows: usize,
-    stage: OutputStage,
-) -> Vec<i8> {
-    let weights = PackedWeights::new(source, kernel.tile);
-    let (depth, channels) = (weights.depth(), weights.channels());
-    let mut terms = vec![0; rows];
-    row_terms(a, depth, depth, source.weight_zero_point, &mut terms);
-    let out_stride = channels + 3;
-    let mut guarded = vec![GUARD; rows * out_stride + 32];
-    let end = guarded.len() - 16;
-    kernel.run(Gemm {
-        a,
-        a_stride: depth,
-        rows,
-        weights: &weights,
-        out: Output::Codes {
-            out: &mut guarded[16..end],
-            row_terms: &terms,
-            stage,
-        },
-        out_stride,
-        scratch: &mut vec![0; kernel.scratch_bytes(depth)],
-    });
-    guarded
+/// What a product is checked on; without a stage for its bare sums.
+struct GemmCase<'a> {
+    a: &'a [i8],
+    a_stride: usize,
+    row_terms: &'a [i32],
+    stage: Option<OutputStage>,
 }
 
-/// The bare sums of one product in a guarded output whose rows lie three sums apart.
-fn sums_case(kernel: &GemmKernel, source: WeightsSource<'_>, a: &[i8], rows: usize) -> Vec<i8> {
-    let weights = PackedWeights::new(source, kernel.tile);
-    let (depth, channels) = (weights.depth(), weights.channels());
-    let out_stride = channels + 3;
-    let mut guarded = vec![i32::from_ne_bytes([GUARD as u8; 4]); rows * out_stride + 32];
-    let end = guarded.len() - 16;
-    kernel.run(Gemm {
-        a,
-        a_stride: depth,
-        rows,
-        weights: &weights,
-        out: Output::Sums(&mut guarded[16..end]),
-        out_stride,
-        scratch: &mut vec![0; kernel.scratch_bytes(depth)],
-    });
-    bytemuck::cast_slice(&guarded).to_vec()
+impl GemmCase<'_> {
+    /// The channels from `first_channel` on, in a guarded output whose rows lie three elements apart.
+    fn run(&self, kernel: &GemmKernel, weights: &PackedWeights, first_channel: usize) -> Vec<i8> {
+        let rows = self.row_terms.len();
+        let out_stride = weights.channels() - first_channel + 3;
+        let length = rows * out_stride + 32;
+        let (mut codes, mut sums) = (Vec::new(), Vec::new());
+        let out = match self.stage {
+            Some(stage) => {
+                codes.resize(length, GUARD);
+                Output::Codes {
+                    out: &mut codes[16..length - 16],
+                    row_terms: self.row_terms,
+                    stage,
+                }
+            }
+            None => {
+                sums.resize(length, i32::from_ne_bytes([GUARD as u8; 4]));
+                Output::Sums(&mut sums[16..length - 16])
+            }
+        };
+        kernel.run(Gemm {
+            a: self.a,
+            a_stride: self.a_stride,
+            rows,
+            weights,
+            blocks: first_channel / kernel.tile.nr..weights.blocks(),
+            out,
+            out_stride,
+            scratch: &mut vec![0; kernel.scratch_bytes(weights.depth())],
+        });
+        match self.stage {
+            Some(_) => codes,
+            None => bytemuck::cast_slice(&sums).to_vec(),
+        }
+    }
 }
 
 fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
     let mut random = Random(0xd1b5_4a32_d192_ed03);
-    for [pixels, channels, size, stride, dilation] in DEPTHWISE_SIZES {
-        for fill in FILLS {
-            let taps = size * size * channels;
-            let weights = DepthwiseWeights {
-                kernel: [size, size],
+    for size in DEPTHWISE_SIZES {
+        for (fill, padding) in FILLS.into_iter().zip([1, 0, 0, 2, 1]) {
+            let [pixels, channels, kernel_size, stride, dilation] = size;
+            let taps = random.codes(fill, kernel_size * kernel_size * channels, i8::MIN);
+            let is_wide = fill != Fill::Small;
+            let widen = |tap: i8| i16::from(tap) * 2 - i16::from(tap.signum());
+            let mut weights = DepthwiseWeights {
+                kernel: [kernel_size; 2],
                 channels,
-                taps: random
-                    .codes(fill, taps, i8::MIN)
+                taps: taps
                     .into_iter()
-                    .map(|tap| i16::from(tap) * 2 - i16::from(tap.signum()))
+                    // Each third channel stays narrow: blocks of both kinds, and mixed ones.
+                    .enumerate()
+                    .map(|(at, tap)| match is_wide && at % channels / 16 % 3 != 1 {
+                        true => widen(tap),
+                        false => i16::from(tap),
+                    })
                     .collect(),
                 bias: (0..channels).map(|_| random.next() as i16 as i32).collect(),
-                scales: random.scales(size * size * 2, channels),
+                scales: random.scales(kernel_size * kernel_size * 2, channels),
+                packed: PackedTaps::default(),
             };
-            let width = (pixels - 1) * stride + (size - 1) * dilation + 1;
-            let rows: Vec<_> = (0..size)
-                .map(|_| random.codes(fill, width * channels, i8::MIN))
+            kernel.pack(&mut weights);
+            let reach = (pixels - 1) * stride + (kernel_size - 1) * dilation + 1;
+            let padding = padding.min(kernel_size - 1);
+            let case = DepthwiseCase {
+                weights: &weights,
+                // As much padding to the right as to the left, if the row is that long.
+                width: reach.saturating_sub(2 * padding).max(1),
+                padding,
+                pixels,
+                stride,
+                dilation,
+            };
+            let rows: Vec<_> = (0..kernel_size)
+                .map(|_| random.codes(fill, case.width * (channels + 3), i8::MIN))
                 .collect();
             let rows: Vec<&[i8]> = rows.iter().map(Vec::as_slice).collect();
-            for stage in STAGES {
-                let run = |kernel: &DepthwiseKernel| {
-                    let mut guarded = vec![GUARD; pixels * channels + 32];
-                    let end = guarded.len() - 16;
-                    kernel.run(Depthwise {
-                        rows: &rows,
-                        weights: &weights,
-                        stride,
-                        dilation,
-                        stage,
-                        out: &mut guarded[16..end],
-                    });
-                    guarded
+            let parts = [0..channels, kernel.block..channels, 0..kernel.block];
+            for (stage, part) in STAGES.into_iter().zip(parts) {
+                let part = match part.start < part.end && part.end <= channels {
+                    true => part,
+                    false => 0..channels,
                 };
-                let case = || {
-                    let sizes = [pixels, channels, size, stride, dilation];
-                    format!("{} {sizes:?} {fill:?} {stage:?}", kernel.name)
-                };
-                compare(&run(&scalar::DEPTHWISE), &run(kernel), case, report);
+                let run = |kernel| case.run(kernel, &rows, part.clone(), stage);
+                let name = || format!("{} {size:?} {part:?} {fill:?} {stage:?}", kernel.name);
+                compare(&run(&scalar::DEPTHWISE), &run(kernel), name, report);
             }
+        }
+    }
+}
+
+/// What a depthwise row is checked on.
+struct DepthwiseCase<'a> {
+    weights: &'a DepthwiseWeights,
+    width: usize,
+    padding: usize,
+    pixels: usize,
+    stride: usize,
+    dilation: usize,
+}
+
+impl DepthwiseCase<'_> {
+    /// Some channels, in a guarded output; pixels lie three codes apart in both rows.
+    fn run(
+        &self,
+        kernel: &DepthwiseKernel,
+        rows: &[&[i8]],
+        part: std::ops::Range<usize>,
+        stage: OutputStage,
+    ) -> Vec<i8> {
+        let out_stride = self.weights.channels + 3;
+        let mut guarded = vec![GUARD; self.pixels * out_stride + 32];
+        let end = guarded.len() - 16;
+        let rows: Vec<&[i8]> = rows.iter().map(|row| &row[part.start..]).collect();
+        kernel.run(Depthwise {
+            rows: &rows,
+            input_stride: out_stride,
+            width: self.width,
+            padding: self.padding,
+            fill: 77,
+            weights: self.weights,
+            first_channel: part.start,
+            channels: part.len(),
+            stride: self.stride,
+            dilation: self.dilation,
+            stage,
+            out: &mut guarded[16..end],
+            out_stride,
+            pixels: self.pixels,
+        });
+        guarded
+    }
+}
+
+/// Lengths around the widths of vectors.
+const LENGTHS: [usize; 8] = [1, 7, 16, 31, 32, 64, 100, 1000];
+
+fn check_elementwise(kernels: &Kernels, report: &mut Report) {
+    let table = kernels.elementwise;
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for length in LENGTHS {
+        for (fill, stage) in FILLS.into_iter().zip(STAGES.into_iter().cycle()) {
+            let [a, b] = [0, 1].map(|_| random.codes(fill, 3 * length, i8::MIN));
+            let run = |name: &str, run: &dyn Fn(&Elementwise, &mut [i8]), report: &mut Report| {
+                let outputs = [&elementwise::BASELINE, &table].map(|table| {
+                    let mut guarded = vec![GUARD; 3 * length + 32];
+                    let end = guarded.len() - 16;
+                    run(table, &mut guarded[16..end]);
+                    guarded
+                });
+                let case = || format!("{name} {} {length} {fill:?}", table.suffix);
+                compare(&outputs[0], &outputs[1], case, report);
+            };
+            let (of_a, of_b) = ((0.05, -7), (0.013, 90));
+            if let Some(add) = AddParams::new(of_a, of_b, false, 0.08, stage) {
+                let whole = |table: &Elementwise, out: &mut [i8]| (table.add)(&add, &a, &b, out);
+                run("add", &whole, report);
+                let part = &b[..length];
+                let repeated =
+                    |table: &Elementwise, out: &mut [i8]| (table.add)(&add, &a, part, out);
+                run("add repeated", &repeated, report);
+            }
+            let mul = MulParams {
+                a_zero_point: of_a.1,
+                b_zero_point: of_b.1,
+                scale: 0.004,
+                stage,
+            };
+            run("mul", &|table, out| (table.mul)(&mul, &a, &b, out), report);
+            let reals: Vec<f32> = a.iter().map(|&code| f32::from(code) * 0.37).collect();
+            let quantize =
+                |table: &Elementwise, out: &mut [i8]| (table.quantize)(&reals, out, 0.3, stage);
+            run("quantize", &quantize, report);
+            let mean = |table: &Elementwise, out: &mut [i8]| {
+                let sums = &mut vec![0; length];
+                (table.mean_rows)(&a, &mut out[..length], sums, 3, 0.4, stage);
+            };
+            run("mean", &mean, report);
+            let terms = |table: &Elementwise, out: &mut [i8]| {
+                let mut terms = vec![0; 3];
+                (table.row_terms)(&a, length, length, 19, &mut terms);
+                let bytes: &[i8] = bytemuck::cast_slice(&terms);
+                let count = bytes.len().min(out.len());
+                out[..count].copy_from_slice(&bytes[..count]);
+            };
+            run("row terms", &terms, report);
+            let back = |table: &Elementwise, out: &mut [i8]| {
+                let mut reals = vec![0.0; 3 * length];
+                (table.dequantize)(&a, &mut reals, 0.07, 11);
+                for (out, real) in out.iter_mut().zip(reals) {
+                    *out = (real.to_bits() % 251) as i8;
+                }
+            };
+            run("dequantize", &back, report);
         }
     }
 }

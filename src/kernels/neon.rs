@@ -7,9 +7,11 @@
 
 use std::arch::aarch64::*;
 
+use super::depthwise::{Depthwise, DepthwiseKernel, PackedTaps};
+use super::gemm::{Gemm, GemmKernel, Output};
 use super::pack::Tile;
 use super::requant::OutputStage;
-use super::{Depthwise, DepthwiseKernel, Gemm, GemmKernel, Output, scalar};
+use super::scalar;
 
 const MR: usize = 2;
 const NR: usize = 8;
@@ -18,6 +20,7 @@ const TILE: Tile = Tile {
     mr: MR,
     nr: NR,
     kr: KR,
+    offset: 0,
 };
 
 pub const GEMMS: [GemmKernel; 2] = [
@@ -40,10 +43,12 @@ pub const GEMMS: [GemmKernel; 2] = [
 /// 3x3 and 5x5 over at least 8 channels; what else there is goes to the reference.
 pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     name: "i8_depthwise_8c_neon",
+    block: LANES,
+    pack: |_| PackedTaps::default(),
     run: |row| {
         let taps = row.weights.kernel[0] * row.weights.kernel[1];
         match taps {
-            _ if row.weights.channels < LANES => scalar::DEPTHWISE.run(row),
+            _ if row.channels < LANES => scalar::DEPTHWISE.run(row),
             9 => depthwise::<9>(row),
             25 => depthwise::<25>(row),
             _ => scalar::DEPTHWISE.run(row),
@@ -62,27 +67,39 @@ fn gemm_2x8c8<const PAIRS: bool>(mut gemm: Gemm<'_>) {
             let at = (first + row.min(rows - 1)) * gemm.a_stride;
             &gemm.a[at..at + groups * KR]
         });
-        for block in 0..weights.channels().div_ceil(NR) {
+        for (at, block) in gemm.blocks.clone().enumerate() {
             let acc = multiply::<PAIRS>(a, weights.block(block), groups);
-            let channels = NR.min(weights.channels() - block * NR);
+            let channels = weights.channels_of(block..block + 1);
             for (row, &acc) in acc.iter().enumerate().take(rows) {
-                let at = (first + row) * gemm.out_stride + block * NR;
-                let sums = reduce(acc);
+                let at = (first + row) * gemm.out_stride + at * NR;
+                let sums = add_bias(reduce(acc), weights.bias(block));
                 match &mut gemm.out {
                     Output::Codes {
                         out,
                         row_terms,
                         stage,
                     } => {
-                        let term = row_terms.get(first + row).copied().unwrap_or(0);
-                        let (bias, scales) = (weights.bias(block), weights.scales(block));
-                        let codes = requantize(sums, term, bias, scales, *stage);
+                        let term = match weights.has_row_term(block) {
+                            true => row_terms[first + row],
+                            false => 0,
+                        };
+                        let codes = requantize(sums, term, weights.scales(block), *stage);
                         store(codes, &mut out[at..][..channels]);
                     }
                     Output::Sums(out) => store_sums(sums, &mut out[at..][..channels]),
                 }
             }
         }
+    }
+}
+
+/// Adds the bias of 8 channels.
+#[inline]
+pub(super) fn add_bias(acc: [int32x4_t; 2], bias: &[i32]) -> [int32x4_t; 2] {
+    assert!(bias.len() >= 8);
+    // SAFETY: NEON is part of aarch64; the assert leaves 8 readable elements.
+    unsafe {
+        [0, 1].map(|half: usize| vaddq_s32(acc[half], vld1q_s32(bias.as_ptr().add(4 * half))))
     }
 }
 
@@ -159,17 +176,15 @@ fn reduce(acc: [int32x4_t; NR]) -> [int32x4_t; 2] {
 pub(super) fn requantize(
     acc: [int32x4_t; 2],
     term: i32,
-    bias: &[i32],
     scales: &[f32],
     stage: OutputStage,
 ) -> int8x8_t {
-    assert!(bias.len() >= NR && scales.len() >= NR);
+    assert!(scales.len() >= NR);
     let (low, high) = stage.bounds();
-    // SAFETY: NEON is part of aarch64; the assert leaves 8 readable elements of bias and scales.
+    // SAFETY: NEON is part of aarch64; the assert leaves 8 readable scales.
     unsafe {
         let words = [0, 1].map(|half: usize| {
-            let bias = vld1q_s32(bias.as_ptr().add(4 * half));
-            let sum = vaddq_s32(vaddq_s32(acc[half], bias), vdupq_n_s32(term));
+            let sum = vaddq_s32(acc[half], vdupq_n_s32(term));
             let scaled = vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(scales.as_ptr().add(4 * half)));
             let clamped = vminq_f32(vmaxq_f32(scaled, vdupq_n_f32(low)), vdupq_n_f32(high));
             vqmovn_s32(vcvtnq_s32_f32(clamped))
@@ -186,40 +201,37 @@ const LANES: usize = 8;
 /// int16 and multiplied into two accumulators of four int32 lanes; the weights of a block stay in registers.
 fn depthwise<const TAPS: usize>(row: Depthwise<'_>) {
     let channels = row.weights.channels;
-    let pixels = row.out.len() / channels;
     let columns = row.weights.kernel[1];
-    let step = row.stride * channels;
-    for block in 0..channels.div_ceil(LANES) {
-        let first = (block * LANES).min(channels - LANES);
-        let inputs: [&[i8]; TAPS] = std::array::from_fn(|tap| {
-            let start = (tap % columns) * row.dilation * channels + first;
-            &row.rows[tap / columns][start..]
-        });
+    let fill = [row.fill; LANES];
+    for block in 0..row.channels.div_ceil(LANES) {
+        let first = (block * LANES).min(row.channels - LANES);
+        let channel = row.first_channel + first;
         let weights: [&[i16]; TAPS] =
-            std::array::from_fn(|tap| &row.weights.taps[tap * channels + first..][..LANES]);
-        assert!(
-            inputs
-                .iter()
-                .all(|input| input.len() >= (pixels - 1) * step + LANES)
-        );
+            std::array::from_fn(|tap| &row.weights.taps[tap * channels + channel..][..LANES]);
         // SAFETY: NEON is part of aarch64; every slice of weights is 8 long.
         let weights = weights.map(|taps| unsafe { vld1q_s16(taps.as_ptr()) });
-        let scales = &row.weights.scales[first..];
-        let bias = &row.weights.bias[first..];
-        for x in 0..pixels {
-            // SAFETY: NEON is part of aarch64; the assert above leaves 8 readable bytes at `x * step` of every input.
+        let scales = &row.weights.scales[channel..];
+        let bias = &row.weights.bias[channel..];
+        for x in 0..row.pixels {
+            // SAFETY: NEON is part of aarch64; every slice of codes is 8 long.
             let acc = unsafe {
                 let mut acc = [vdupq_n_s32(0); 2];
                 for tap in 0..TAPS {
-                    let codes = vmovl_s8(vld1_s8(inputs[tap].as_ptr().add(x * step)));
+                    let column = x * row.stride + tap % columns * row.dilation;
+                    let column = column.wrapping_sub(row.padding);
+                    let codes = match column < row.width {
+                        true => &row.rows[tap / columns][column * row.input_stride + first..],
+                        false => &fill[..],
+                    };
+                    let codes = vmovl_s8(vld1_s8(codes[..LANES].as_ptr()));
                     let (low, high) = (vget_low_s16(codes), vget_high_s16(codes));
                     acc[0] = vmlal_s16(acc[0], low, vget_low_s16(weights[tap]));
                     acc[1] = vmlal_s16(acc[1], high, vget_high_s16(weights[tap]));
                 }
                 acc
             };
-            let codes = requantize(acc, 0, bias, scales, row.stage);
-            store(codes, &mut row.out[x * channels + first..][..LANES]);
+            let codes = requantize(add_bias(acc, bias), 0, scales, row.stage);
+            store(codes, &mut row.out[x * row.out_stride + first..][..LANES]);
         }
     }
 }

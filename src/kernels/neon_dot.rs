@@ -6,9 +6,9 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::neon::{requantize, store, store_sums};
+use super::gemm::{GEMM_OVERREAD, Gemm, GemmKernel, Output};
+use super::neon::{add_bias, requantize, store, store_sums};
 use super::pack::{PackedWeights, Tile};
-use super::{Gemm, GemmKernel, Output};
 
 const MR: usize = 4;
 const NR: usize = 16;
@@ -22,6 +22,7 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
         mr: MR,
         nr: NR,
         kr: KR,
+        offset: 0,
     },
     scratch_per_depth: 0,
     needs_no_minimum: false,
@@ -42,13 +43,13 @@ fn gemm_4x16c4(mut gemm: Gemm<'_>) {
         let rows = MR.min(gemm.rows - first);
         let a: [&[i8]; MR] = std::array::from_fn(|row| {
             let at = (first + row.min(rows - 1)) * gemm.a_stride;
-            &gemm.a[at..at + weights.depth() + super::GEMM_OVERREAD]
+            &gemm.a[at..at + weights.depth() + GEMM_OVERREAD]
         });
-        for block in 0..weights.channels().div_ceil(NR) {
+        for (at, block) in gemm.blocks.clone().enumerate() {
             let acc = multiply(a, weights.block(block), groups);
-            let channels = NR.min(weights.channels() - block * NR);
+            let channels = weights.channels_of(block..block + 1);
             for (row, &sums) in acc.iter().enumerate().take(rows) {
-                let at = (first + row) * gemm.out_stride + block * NR;
+                let at = (first + row) * gemm.out_stride + at * NR;
                 write(
                     &mut gemm.out,
                     weights,
@@ -75,21 +76,19 @@ fn write(
     for (half, start) in range.clone().step_by(8).enumerate() {
         let range = start..range.end.min(start + 8);
         let sums = [sums[2 * half], sums[2 * half + 1]];
+        let sums = add_bias(sums, &weights.bias(block)[8 * half..]);
         match output {
             Output::Codes {
                 out,
                 row_terms,
                 stage,
             } => {
-                let term = row_terms.get(row).copied().unwrap_or(0);
-                let (bias, scales) = (
-                    &weights.bias(block)[8 * half..],
-                    &weights.scales(block)[8 * half..],
-                );
-                store(
-                    requantize(sums, term, bias, scales, *stage),
-                    &mut out[range],
-                );
+                let term = match weights.has_row_term(block) {
+                    true => row_terms[row],
+                    false => 0,
+                };
+                let scales = &weights.scales(block)[8 * half..];
+                store(requantize(sums, term, scales, *stage), &mut out[range]);
             }
             Output::Sums(out) => store_sums(sums, &mut out[range]),
         }

@@ -4,11 +4,16 @@
 //! depth of `K`:
 //!
 //! ```text
-//! sum (a - za)(w - zw) = sum a w  -  zw sum a  -  za sum w  +  K za zw
+//! sum (a - za)(w - zw) = sum a (w - zw)  -  za sum (w - zw)
+//!                      = sum a w  -  zw sum a  -  za sum w  +  K za zw
 //! ```
 //!
-//! The last two terms do not depend on the activations and join the bias. The second is 0 for symmetric weights, else
-//! the caller passes it row by row ([`row_terms`]). Kernels see neither zero point.
+//! A block of channels whose `w - zw` all fit int8 is packed as `w - zw`, by the first line; else as `w`, by the second.
+//! The terms without activations join the bias. `zw sum a` of the second is the row's: the caller passes it
+//! ([`row_terms`]), and only these blocks add it. A kernel that multiplies `a + offset` ([`Tile::offset`]) in place of
+//! `a` finds `offset sum w` taken off the bias too. Kernels see no zero point.
+
+use std::ops::Range;
 
 /// How a kernel wants its weights: blocks of `nr` output channels; in each, groups of `kr` consecutive elements of the
 /// depth for every channel of the block.
@@ -20,6 +25,8 @@ pub struct Tile {
     pub nr: usize,
     /// Consecutive elements of the depth that lie side by side.
     pub kr: usize,
+    /// What the kernel adds to every activation before it multiplies.
+    pub offset: i32,
 }
 
 /// Weights, bias and scales of one matrix product, packed for one [`Tile`].
@@ -34,6 +41,8 @@ pub struct PackedWeights {
     bias: Vec<i32>,
     /// Requantization scales, filled up with 1 to whole blocks.
     scales: Vec<f32>,
+    /// Of each block, whether its sums need the row's term.
+    row_term_blocks: Vec<bool>,
     has_minimum: bool,
 }
 
@@ -52,39 +61,84 @@ pub struct WeightsSource<'a> {
     pub scales: &'a [f32],
 }
 
+impl WeightsSource<'_> {
+    fn depth(&self) -> usize {
+        let channels = self.scales.len();
+        assert!(channels > 0, "a product has at least one output channel");
+        assert_eq!(self.bias.len(), channels);
+        let depth = self.weights.len() / channels;
+        assert_eq!(self.weights.len(), channels * depth);
+        depth
+    }
+
+    /// What blocks of `nr` channels are packed as: a code less the first number.
+    fn zero_point_taken_off(&self, block: &[i8]) -> i32 {
+        let fits = |&weight: &i8| i8::try_from(i32::from(weight) - self.weight_zero_point).is_ok();
+        match block.iter().all(fits) {
+            true => self.weight_zero_point,
+            false => 0,
+        }
+    }
+
+    /// The codes as they will be packed, block after block: to choose a kernel by.
+    pub fn has_minimum(&self, nr: usize) -> bool {
+        let depth = self.depth();
+        self.weights.chunks((nr * depth).max(1)).any(|block| {
+            let taken_off = self.zero_point_taken_off(block);
+            let minimum = i32::from(i8::MIN);
+            block.iter().any(|&w| i32::from(w) - taken_off == minimum)
+        })
+    }
+}
+
 impl PackedWeights {
     /// Packs for `tile`. The number of channels is that of the scales.
     ///
     /// # Panics
     /// If the lengths contradict each other.
     pub fn new(source: WeightsSource<'_>, tile: Tile) -> Self {
-        let channels = source.scales.len();
-        assert!(channels > 0, "a product has at least one output channel");
-        assert_eq!(source.bias.len(), channels);
-        let depth = source.weights.len() / channels;
-        assert_eq!(source.weights.len(), channels * depth);
+        let (channels, depth) = (source.scales.len(), source.depth());
         let padded = channels.next_multiple_of(tile.nr);
         let groups = depth.div_ceil(tile.kr);
-        let mut data = vec![0; padded * groups * tile.kr];
-        for (channel, row) in source.weights.chunks_exact(depth.max(1)).enumerate() {
-            let block = channel / tile.nr * groups * tile.nr * tile.kr;
-            for (group, codes) in row.chunks(tile.kr).enumerate() {
-                let at = block + (group * tile.nr + channel % tile.nr) * tile.kr;
-                data[at..at + codes.len()].copy_from_slice(codes);
-            }
-        }
-        let mut bias = folded_bias(&source, depth);
-        bias.resize(padded, 0);
-        let mut scales = source.scales.to_vec();
-        scales.resize(padded, 1.0);
-        Self {
+        let mut packed = Self {
             tile,
             channels,
             depth,
-            data,
-            bias,
-            scales,
-            has_minimum: source.weights.contains(&i8::MIN),
+            data: vec![0; padded * groups * tile.kr],
+            bias: source.bias.to_vec(),
+            scales: source.scales.to_vec(),
+            row_term_blocks: Vec::with_capacity(padded / tile.nr),
+            has_minimum: source.has_minimum(tile.nr),
+        };
+        packed.bias.resize(padded, 0);
+        packed.scales.resize(padded, 1.0);
+        let blocks = source.weights.chunks((tile.nr * depth).max(1));
+        for (block, weights) in blocks.enumerate() {
+            packed.pack_block(block, weights, &source);
+        }
+        packed
+    }
+
+    fn pack_block(&mut self, block: usize, weights: &[i8], source: &WeightsSource<'_>) {
+        let Tile { nr, kr, offset, .. } = self.tile;
+        let taken_off = source.zero_point_taken_off(weights);
+        let row_zero_point = source.weight_zero_point - taken_off;
+        self.row_term_blocks.push(row_zero_point != 0);
+        let constant = (self.depth as i32)
+            .wrapping_mul(source.input_zero_point)
+            .wrapping_mul(row_zero_point);
+        let first = block * self.depth.div_ceil(kr) * nr * kr;
+        for (n, row) in weights.chunks_exact(self.depth.max(1)).enumerate() {
+            let mut sum = 0;
+            for (k, &weight) in row.iter().enumerate() {
+                let weight = i32::from(weight) - taken_off;
+                self.data[first + (k / kr * nr + n) * kr + k % kr] = weight as i8;
+                sum += weight;
+            }
+            let bias = &mut self.bias[block * nr + n];
+            *bias = bias
+                .wrapping_sub((source.input_zero_point + offset).wrapping_mul(sum))
+                .wrapping_add(constant);
         }
     }
 
@@ -96,6 +150,16 @@ impl PackedWeights {
     /// Output channels.
     pub fn channels(&self) -> usize {
         self.channels
+    }
+
+    /// Blocks of output channels.
+    pub fn blocks(&self) -> usize {
+        self.channels.div_ceil(self.tile.nr)
+    }
+
+    /// Output channels of some blocks: the last one may not be full.
+    pub fn channels_of(&self, blocks: Range<usize>) -> usize {
+        (blocks.end * self.tile.nr).min(self.channels) - blocks.start * self.tile.nr
     }
 
     /// Elements that each output sums over.
@@ -119,34 +183,29 @@ impl PackedWeights {
         &self.scales[block * self.tile.nr..(block + 1) * self.tile.nr]
     }
 
-    /// Whether any weight is -128: then two products may not be summed in int16.
+    /// Whether the sums of block `block` need the row's term.
+    pub fn has_row_term(&self, block: usize) -> bool {
+        self.row_term_blocks[block]
+    }
+
+    /// Whether any block's sums need the row's term.
+    pub fn has_row_terms(&self) -> bool {
+        self.row_term_blocks.contains(&true)
+    }
+
+    /// Whether any packed weight is -128: then two products may not be summed in int16.
     pub fn has_minimum(&self) -> bool {
         self.has_minimum
     }
 
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
-        self.data.len() + 4 * (self.bias.len() + self.scales.len())
+        self.data.len() + 4 * (self.bias.len() + self.scales.len()) + self.row_term_blocks.len()
     }
 }
 
-fn folded_bias(source: &WeightsSource<'_>, depth: usize) -> Vec<i32> {
-    let constant = (depth as i32)
-        .wrapping_mul(source.input_zero_point)
-        .wrapping_mul(source.weight_zero_point);
-    source
-        .weights
-        .chunks_exact(depth.max(1))
-        .zip(source.bias)
-        .map(|(row, &bias)| {
-            let sum: i32 = row.iter().map(|&w| i32::from(w)).sum();
-            bias.wrapping_sub(source.input_zero_point.wrapping_mul(sum))
-                .wrapping_add(constant)
-        })
-        .collect()
-}
-
 /// `-zw * sum a` for each row of `a`: the term of asymmetric weights that depends on the activations.
+#[inline]
 pub fn row_terms(a: &[i8], stride: usize, depth: usize, weight_zero_point: i32, terms: &mut [i32]) {
     for (row, term) in terms.iter_mut().enumerate() {
         let codes = &a[row * stride..row * stride + depth];
@@ -174,6 +233,7 @@ mod tests {
                 mr: 1,
                 nr: 2,
                 kr: 2,
+                offset: 0,
             },
         );
         assert_eq!(packed.block(0), [1, 2, 4, 5, 3, 0, 6, 0]);
@@ -185,34 +245,41 @@ mod tests {
     #[test]
     fn folding_equals_the_sum_with_zero_points() {
         let (a, za) = ([3i8, -7, 100, -128], -5i32);
-        let (w, zw) = ([-9i8, 127, -128, 4], 11i32);
-        let direct: i32 = a
-            .iter()
-            .zip(&w)
-            .map(|(&a, &w)| (i32::from(a) - za) * (i32::from(w) - zw))
-            .sum();
-        let packed = PackedWeights::new(
-            WeightsSource {
-                weights: &w,
-                weight_zero_point: zw,
-                input_zero_point: za,
-                bias: &[0],
-                scales: &[1.0],
-            },
-            Tile {
-                mr: 1,
-                nr: 1,
-                kr: 1,
-            },
-        );
-        let mut term = [0];
-        row_terms(&a, 4, 4, zw, &mut term);
-        let products: i32 = a
-            .iter()
-            .zip(&w)
-            .map(|(&a, &w)| i32::from(a) * i32::from(w))
-            .sum();
-        assert_eq!(products + packed.bias(0)[0] + term[0], direct);
-        assert!(packed.has_minimum());
+        // Less 11, the first weights fit int8 and the second do not.
+        for (w, has_row_term) in [([-9i8, 127, -100, 4], false), ([-9, 127, -128, 4], true)] {
+            let zw = 11i32;
+            let direct: i32 = a
+                .iter()
+                .zip(&w)
+                .map(|(&a, &w)| (i32::from(a) - za) * (i32::from(w) - zw))
+                .sum();
+            for offset in [0, 128] {
+                let tile = Tile {
+                    mr: 1,
+                    nr: 1,
+                    kr: 1,
+                    offset,
+                };
+                let source = WeightsSource {
+                    weights: &w,
+                    weight_zero_point: zw,
+                    input_zero_point: za,
+                    bias: &[0],
+                    scales: &[1.0],
+                };
+                let packed = PackedWeights::new(source, tile);
+                assert_eq!(packed.has_row_term(0), has_row_term);
+                let mut term = [0];
+                row_terms(&a, 4, 4, zw, &mut term);
+                let products: i32 = a
+                    .iter()
+                    .zip(packed.block(0))
+                    .map(|(&a, &w)| (i32::from(a) + offset) * i32::from(w))
+                    .sum();
+                let term = if has_row_term { term[0] } else { 0 };
+                assert_eq!(products + packed.bias(0)[0] + term, direct);
+                assert_eq!(packed.has_minimum(), has_row_term);
+            }
+        }
     }
 }

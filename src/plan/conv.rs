@@ -2,7 +2,7 @@
 
 use super::geometry::{Geometry, MAX_KERNEL_ROWS};
 use super::pool::Pool;
-use crate::kernels::pack::{PackedWeights, row_terms};
+use crate::kernels::pack::PackedWeights;
 use crate::kernels::requant::OutputStage;
 use crate::kernels::{
     Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Output,
@@ -16,11 +16,15 @@ pub(super) struct Conv {
     pub kernel: &'static GemmKernel,
     pub weights: PackedWeights,
     pub weight_zero_point: i32,
+    pub row_terms: RowTerms,
     /// What padding holds.
     pub input_zero_point: i8,
     pub geometry: Geometry,
     pub stage: OutputStage,
 }
+
+/// [`crate::kernels::Elementwise::row_terms`].
+pub(super) type RowTerms = fn(&[i8], usize, usize, i32, &mut [i32]);
 
 /// A cut of a job's scratch memory.
 struct ConvScratch<'a> {
@@ -90,10 +94,10 @@ impl Conv {
                 &*scratch.patches
             };
             let terms = &mut scratch.terms[..rows];
-            let terms = match self.weight_zero_point {
-                0 => &[],
-                zero_point => {
-                    row_terms(a, depth, depth, zero_point, terms);
+            let terms = match self.weights.has_row_terms() {
+                false => &[],
+                true => {
+                    (self.row_terms)(a, depth, depth, self.weight_zero_point, terms);
                     &*terms
                 }
             };
@@ -102,6 +106,7 @@ impl Conv {
                 a_stride: depth,
                 rows,
                 weights: &self.weights,
+                blocks: 0..self.weights.blocks(),
                 out: Output::Codes {
                     out,
                     row_terms: terms,
@@ -120,32 +125,45 @@ pub(super) struct DepthwiseConv {
     pub weights: DepthwiseWeights,
     /// Output channels that read one input channel.
     pub multiplier: usize,
+    /// What padding holds.
     pub input_zero_point: i8,
     pub geometry: Geometry,
     pub stage: OutputStage,
 }
 
+/// Some channels of a depthwise convolution, on pixels that hold these channels only or more.
+pub(super) struct ChannelRange {
+    pub first: usize,
+    pub count: usize,
+    /// From one input pixel to the next.
+    pub input_stride: usize,
+    /// From one output pixel to the next.
+    pub out_stride: usize,
+}
+
 impl DepthwiseConv {
-    /// Whether rows can be read where they lie.
-    fn is_direct(&self) -> bool {
-        let g = &self.geometry;
-        let below = (g.out[0] - 1) * g.stride[0] + self.geometry.reach();
-        self.multiplier == 1
-            && g.padding == [0, 0]
-            && self.geometry.padded_width() <= g.input[1]
-            && below <= g.input[0]
-    }
-
-    fn row_bytes(&self) -> usize {
-        (self.geometry.padded_width() * self.weights.channels).next_multiple_of(16)
-    }
-
-    /// Bytes of scratch for one thread: a ring of padded rows.
-    pub fn job_scratch(&self) -> usize {
-        match self.is_direct() {
-            true => 64,
-            false => (self.geometry.reach() * self.row_bytes()).next_multiple_of(64),
+    fn all_channels(&self) -> ChannelRange {
+        let channels = self.weights.channels;
+        ChannelRange {
+            first: 0,
+            count: channels,
+            input_stride: channels,
+            out_stride: channels,
         }
+    }
+
+    /// Elements of an input row whose channels are repeated as often as they are read.
+    fn row_elements(&self) -> usize {
+        self.geometry.input[1] * self.weights.channels
+    }
+
+    /// Bytes of scratch for one thread: a row of padding and, if channels are read more than once, a ring of rows.
+    pub fn job_scratch(&self) -> usize {
+        let rows = match self.multiplier {
+            1 => 1,
+            _ => 1 + self.geometry.reach(),
+        };
+        (rows * self.row_elements()).next_multiple_of(64)
     }
 
     /// `input` holds whole pictures, `out` their results.
@@ -157,47 +175,83 @@ impl DepthwiseConv {
             .zip(scratch.chunks_mut(self.job_scratch()))
             .enumerate();
         pool.share(jobs, &|(job, (out, scratch))| {
+            let (padding, ring) = scratch.split_at_mut(self.row_elements());
+            padding.fill(self.input_zero_point);
             for (at, out) in out.chunks_exact_mut(line).enumerate() {
                 let row = *job * rows + at;
                 let (image, y) = (row / self.geometry.out[0], row % self.geometry.out[0]);
                 let input = &input[image * self.geometry.image()..][..self.geometry.image()];
-                if self.is_direct() {
-                    self.run_direct(y, input, out);
+                let (padding, part) = (&*padding, self.all_channels());
+                if self.multiplier == 1 {
+                    let elements = self.row_elements();
+                    let read = |source: usize| &input[source * elements..][..elements];
+                    self.run_row(y, part, read, padding, out);
                 } else {
-                    self.run_padded(y, at == 0 || y == 0, input, out, scratch);
+                    self.repeat_channels(y, at == 0 || y == 0, input, ring);
+                    let (ring, elements) = (&*ring, self.row_elements());
+                    let read = |source: usize| {
+                        let at = source % self.geometry.reach();
+                        &ring[at * elements..][..elements]
+                    };
+                    self.run_row(y, part, read, padding, out);
                 }
             }
         });
     }
 
-    fn row<'a>(&'a self, rows: &'a [&'a [i8]], out: &'a mut [i8]) -> Depthwise<'a> {
-        Depthwise {
-            rows: &rows[..self.geometry.window[0]],
-            weights: &self.weights,
-            stride: self.geometry.stride[1],
-            dilation: self.geometry.dilation[1],
-            stage: self.stage,
-            out,
-        }
-    }
-
-    fn run_direct(&self, y: usize, input: &[i8], out: &mut [i8]) {
+    /// Some channels of output row `y`. `read` gives a row of the input, `padding` is one of padding.
+    pub fn run_row<'a>(
+        &self,
+        y: usize,
+        part: ChannelRange,
+        read: impl Fn(usize) -> &'a [i8],
+        padding: &'a [i8],
+        out: &mut [i8],
+    ) {
         let g = &self.geometry;
-        let line = g.input[1] * g.channels;
         let mut rows: [&[i8]; MAX_KERNEL_ROWS] = [&[]; MAX_KERNEL_ROWS];
         for (i, row) in rows.iter_mut().take(g.window[0]).enumerate() {
-            *row = &input[(y * g.stride[0] + i * g.dilation[0]) * line..][..line];
+            let source = (y * g.stride[0] + i * g.dilation[0]).checked_sub(g.padding[0]);
+            *row = match source.filter(|&source| source < g.input[0]) {
+                Some(source) => read(source),
+                None => padding,
+            };
         }
-        self.kernel.run(self.row(&rows, out));
+        self.kernel.run(Depthwise {
+            rows: &rows[..g.window[0]],
+            input_stride: part.input_stride,
+            width: g.input[1],
+            padding: g.padding[1],
+            fill: self.input_zero_point,
+            weights: &self.weights,
+            first_channel: part.first,
+            channels: part.count,
+            stride: g.stride[1],
+            dilation: g.dilation[1],
+            stage: self.stage,
+            out,
+            out_stride: part.out_stride,
+            pixels: g.out[1],
+        });
     }
 
-    fn run_padded(&self, y: usize, is_first: bool, input: &[i8], out: &mut [i8], ring: &mut [i8]) {
+    /// Brings into `ring` the input rows that output row `y` needs, but those that the output row before, made just now
+    /// unless `is_first`, needed too. Row `r` lies at `r % reach`.
+    fn repeat_channels(&self, y: usize, is_first: bool, input: &[i8], ring: &mut [i8]) {
         let g = &self.geometry;
-        let fill = self.input_zero_point;
-        g.fill_ring(y, is_first, ring, self.row_bytes(), |source, row| {
-            g.pad_row(source, self.multiplier, input, row, fill, |code| code);
-        });
-        let rows = g.ring_rows(y, ring, self.row_bytes());
-        self.kernel.run(self.row(&rows, out));
+        let elements = self.row_elements();
+        let end = (y * g.stride[0] + g.reach()).saturating_sub(g.padding[0]);
+        let fresh = match is_first {
+            true => g.reach(),
+            false => g.reach().min(g.stride[0]),
+        };
+        let line = g.input[1] * g.channels;
+        for source in end.saturating_sub(fresh)..end.min(g.input[0]) {
+            let row = &mut ring[source % g.reach() * elements..][..elements];
+            let codes = &input[source * line..][..line];
+            for (out, &code) in row.chunks_exact_mut(self.multiplier).zip(codes) {
+                out.fill(code);
+            }
+        }
     }
 }

@@ -128,6 +128,7 @@ impl HybridConv {
                 a_stride: depth,
                 rows,
                 weights: &self.weights,
+                blocks: 0..self.weights.blocks(),
                 out: Output::Sums(sums),
                 out_stride: channels,
                 scratch: product,

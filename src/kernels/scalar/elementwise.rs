@@ -58,6 +58,7 @@ impl AddParams {
 }
 
 /// Quantized addition. `b` repeats along `a`; its length divides that of `a`, which is that of `out`.
+#[inline]
 pub fn add(params: &AddParams, a: &[i8], b: &[i8], out: &mut [i8]) {
     let low = i32::from(params.stage.min);
     let high = i32::from(params.stage.max);
@@ -84,6 +85,7 @@ pub struct MulParams {
 }
 
 /// Quantized product, `stage((a - za) * (b - zb) * scale)`. `b` repeats as in [`add`].
+#[inline]
 pub fn mul(params: &MulParams, a: &[i8], b: &[i8], out: &mut [i8]) {
     for (a, out) in a.chunks_exact(b.len()).zip(out.chunks_exact_mut(b.len())) {
         for ((&a, &b), out) in a.iter().zip(b).zip(out) {
@@ -111,6 +113,7 @@ pub fn apply_table(table: &[i8; 256], input: &[i8], out: &mut [i8]) {
 }
 
 /// Real values to codes: `stage(x * (1 / scale))`, halves to even; NaN becomes the lowest code.
+#[inline]
 pub fn quantize(input: &[f32], out: &mut [i8], scale: f32, stage: OutputStage) {
     let reciprocal = 1.0 / scale;
     let (low, high) = stage.bounds();
@@ -121,6 +124,7 @@ pub fn quantize(input: &[f32], out: &mut [i8], scale: f32, stage: OutputStage) {
 }
 
 /// Codes to real values: `(code - zero_point) * scale`.
+#[inline]
 pub fn dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) {
     for (out, &code) in out.iter_mut().zip(input) {
         *out = (i32::from(code) - zero_point) as f32 * scale;

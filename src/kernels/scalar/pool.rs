@@ -78,6 +78,7 @@ pub fn average_pool(
     }
 }
 
+#[inline]
 fn add_codes(sums: &mut [i32], codes: &[i8]) {
     for (sum, &code) in sums.iter_mut().zip(codes) {
         *sum += i32::from(code);
@@ -87,6 +88,7 @@ fn add_codes(sums: &mut [i32], codes: &[i8]) {
 /// The mean over all rows of `[rows][channels]`: `(sum - rows * zero_point) * scale + output zero point` in f32, then
 /// rounded, halves to even; `scale = input scale / output scale / rows`. XNNPACK adds the zero point before it rounds
 /// here, unlike everywhere else.
+#[inline]
 pub fn mean_rows(
     input: &[i8],
     out: &mut [i8],

@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::error::Result;
 use crate::graph::{Activation, Conv2d, Node, ValueId};
-use crate::kernels::DepthwiseWeights;
+use crate::kernels::depthwise::{DepthwiseWeights, PackedTaps};
 use crate::kernels::pack::{PackedWeights, WeightsSource};
 use crate::plan::conv::{Conv, DepthwiseConv};
 use crate::plan::geometry::{Geometry, MAX_KERNEL_ROWS};
@@ -174,22 +174,21 @@ fn product(
         let what = format!("that sums {depth} products, more than {MAX_DEPTH}");
         return Err(lowering.unsupported(node, &what, "use a narrower layer"));
     }
-    let kernel = lowering.kernels.gemm_for(&layer.weights);
-    let weights = PackedWeights::new(
-        WeightsSource {
-            weights: &layer.weights,
-            weight_zero_point: layer.weight_zero_point,
-            input_zero_point: layer.input_zero_point,
-            bias: &layer.bias,
-            scales: &layer.scales,
-        },
-        kernel.tile,
-    );
+    let source = WeightsSource {
+        weights: &layer.weights,
+        weight_zero_point: layer.weight_zero_point,
+        input_zero_point: layer.input_zero_point,
+        bias: &layer.bias,
+        scales: &layer.scales,
+    };
+    let kernel = lowering.kernels.gemm_for(&source);
+    let weights = PackedWeights::new(source, kernel.tile);
     lowering.packed_bytes += weights.bytes();
     let conv = Conv {
         kernel,
         weights,
         weight_zero_point: layer.weight_zero_point,
+        row_terms: lowering.kernels.elementwise.row_terms,
         input_zero_point: layer.input_zero_point as i8,
         geometry,
         stage: lowering.stage(layer.out, activation),
@@ -230,10 +229,12 @@ pub(super) fn depthwise_conv_2d(
     let (geometry, channels) = depthwise_geometry(lowering, node, conv)?;
     let [rows, columns] = geometry.window;
     let layer = Layer::read(lowering, node, channels)?;
-    let weights = depthwise_weights(&layer, [rows, columns], channels);
-    lowering.packed_bytes += 2 * weights.taps.len() + 8 * channels;
+    let mut weights = depthwise_weights(&layer, [rows, columns], channels);
+    let kernel = lowering.kernels.depthwise;
+    kernel.pack(&mut weights);
+    lowering.packed_bytes += weights.bytes();
     let depthwise = DepthwiseConv {
-        kernel: lowering.kernels.depthwise,
+        kernel,
         weights,
         multiplier: channels / geometry.channels,
         input_zero_point: layer.input_zero_point as i8,
@@ -272,5 +273,6 @@ fn depthwise_weights(layer: &Layer, kernel: [usize; 2], channels: usize) -> Dept
         taps,
         bias,
         scales: layer.scales.clone(),
+        packed: PackedTaps::default(),
     }
 }

@@ -157,20 +157,18 @@ fn hybrid(
 ) -> Result<HybridConv> {
     let channels = bias.len();
     let scales = scales(lowering, node, channels)?;
-    let kernel = lowering.kernels.gemm_for(weights);
+    let source = WeightsSource {
+        weights,
+        weight_zero_point: 0,
+        input_zero_point: 0,
+        bias: &vec![0; channels],
+        scales: &scales,
+    };
+    let kernel = lowering.kernels.gemm_for(&source);
     let sum = |row: &[i8]| row.iter().map(|&weight| i32::from(weight)).sum();
     Ok(HybridConv {
         kernel,
-        weights: PackedWeights::new(
-            WeightsSource {
-                weights,
-                weight_zero_point: 0,
-                input_zero_point: 0,
-                bias: &vec![0; channels],
-                scales: &scales,
-            },
-            kernel.tile,
-        ),
+        weights: PackedWeights::new(source, kernel.tile),
         weight_sums: weights.chunks_exact(geometry.depth()).map(sum).collect(),
         scales,
         bias,
