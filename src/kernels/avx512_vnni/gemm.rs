@@ -1,72 +1,42 @@
 //! The matrix product.
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::output::Stage;
-use super::vector::{LANES, load_f32, load_i32, store_16, store_32, store_64, store_i32};
+use super::vector::{LANES, Rows, load_f32, load_i32};
 use crate::kernels::gemm::{Gemm, GemmKernel, Output};
 use crate::kernels::pack::Tile;
 
 /// Elements of the depth that one instruction sums.
 const KR: usize = 4;
 
-/// One kernel in three packings: the widest is for products of many channels, the others leave no lane idle in narrow
-/// ones.
-pub const GEMMS: [GemmKernel; 3] = [
-    kernel("i8_gemm_6x64c4_avx512_vnni", 6, 64),
-    kernel("i8_gemm_12x32c4_avx512_vnni", 12, 32),
-    kernel("i8_gemm_24x16c4_avx512_vnni", 24, 16),
-];
-
-const fn kernel(name: &'static str, mr: usize, nr: usize) -> GemmKernel {
-    GemmKernel {
-        name,
-        tile: Tile {
-            mr,
-            nr,
-            kr: KR,
-            offset: 128,
-        },
-        scratch_per_depth: 0,
-        needs_no_minimum: false,
-        run: |gemm| {
-            assert!(super::is_available());
-            // SAFETY: the assert above proves the features.
-            unsafe { product(gemm) }
-        },
-    }
-}
+pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
+    name: "i8_gemm_14x32c4_avx512_vnni",
+    tile: Tile {
+        mr: 14,
+        nr: 2 * LANES,
+        kr: KR,
+        offset: 128,
+    },
+    scratch_per_depth: 0,
+    needs_no_minimum: false,
+    run: |gemm| {
+        assert!(super::is_available());
+        // SAFETY: the assert above proves the features.
+        unsafe { product(gemm) }
+    },
+}];
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn product(mut gemm: Gemm<'_>) {
+    // Were its value known, the compiler would flip signs before it broadcasts, and not broadcast while it loads.
+    let sign = black_box(_mm512_set1_epi8(i8::MIN));
     for (at, block) in gemm.blocks.clone().enumerate() {
-        let block = Block::new(&gemm, at, block);
+        let block = Block::new(&gemm, at, block, sign);
         match block.channels.div_ceil(LANES) {
-            1 => {
-                let row = block.rows::<24, 1>(&mut gemm, 0);
-                let row = block.rows::<12, 1>(&mut gemm, row);
-                let row = block.rows::<6, 1>(&mut gemm, row);
-                let row = block.rows::<3, 1>(&mut gemm, row);
-                block.rows::<1, 1>(&mut gemm, row);
-            }
-            2 => {
-                let row = block.rows::<12, 2>(&mut gemm, 0);
-                let row = block.rows::<6, 2>(&mut gemm, row);
-                let row = block.rows::<3, 2>(&mut gemm, row);
-                block.rows::<1, 2>(&mut gemm, row);
-            }
-            3 => {
-                let row = block.rows::<8, 3>(&mut gemm, 0);
-                let row = block.rows::<4, 3>(&mut gemm, row);
-                let row = block.rows::<2, 3>(&mut gemm, row);
-                block.rows::<1, 3>(&mut gemm, row);
-            }
-            _ => {
-                let row = block.rows::<6, 4>(&mut gemm, 0);
-                let row = block.rows::<4, 4>(&mut gemm, row);
-                let row = block.rows::<2, 4>(&mut gemm, row);
-                block.rows::<1, 4>(&mut gemm, row);
-            }
+            1 => block.product::<1, 28, 14, 8>(&mut gemm),
+            _ => block.product::<2, 14, 7, 4>(&mut gemm),
         }
     }
 }
@@ -84,10 +54,12 @@ struct Block<'a> {
     channels: usize,
     /// Position in a row of the output.
     first_channel: usize,
+    /// What makes signed codes unsigned.
+    sign: __m512i,
 }
 
 impl<'a> Block<'a> {
-    fn new(gemm: &Gemm<'a>, at: usize, block: usize) -> Self {
+    fn new(gemm: &Gemm<'a>, at: usize, block: usize, sign: __m512i) -> Self {
         let (weights, nr) = (gemm.weights, gemm.weights.tile().nr);
         Self {
             weights: weights.block(block),
@@ -98,26 +70,59 @@ impl<'a> Block<'a> {
             groups: weights.depth().div_ceil(KR),
             channels: weights.channels_of(block..block + 1),
             first_channel: at * nr,
+            sign,
         }
     }
 
-    /// Makes rows from `row` on, `R` at a time, as long as there are as many. Returns the first row that is left.
+    /// Makes all rows: most of them `LARGE` at a time, the rest so that tiles too small to keep the multipliers busy are
+    /// rare. A tile that would end behind the last row ends with it, and makes some rows twice.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    fn rows<const R: usize, const V: usize>(&self, gemm: &mut Gemm<'_>, mut row: usize) -> usize {
-        while row + R <= gemm.rows {
+    fn product<const V: usize, const LARGE: usize, const MIDDLE: usize, const SMALL: usize>(
+        &self,
+        gemm: &mut Gemm<'_>,
+    ) {
+        let rows = gemm.rows;
+        let row = self.rows::<LARGE, V>(gemm, 0, rows / LARGE);
+        let middle = match rows >= MIDDLE {
+            true => (rows - row + MIDDLE - SMALL - 1) / MIDDLE,
+            false => 0,
+        };
+        let row = self.rows::<MIDDLE, V>(gemm, row, middle);
+        match rows >= SMALL {
+            true => self.rows::<SMALL, V>(gemm, row, (rows - row).div_ceil(SMALL)),
+            false => self.rows::<1, V>(gemm, row, rows - row),
+        };
+    }
+
+    /// Makes rows from `row` on in tiles of `R` rows. Returns the first row that is left.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+    fn rows<const R: usize, const V: usize>(
+        &self,
+        gemm: &mut Gemm<'_>,
+        first: usize,
+        tiles: usize,
+    ) -> usize {
+        for tile in 0..tiles {
+            let row = (first + tile * R).min(gemm.rows - R);
             let a = &gemm.a[row * gemm.a_stride..];
             let acc = self.multiply::<R, V>(a, gemm.a_stride, self.start(gemm, row));
-            let at = row * gemm.out_stride + self.first_channel;
+            let (at, stride) = (row * gemm.out_stride + self.first_channel, gemm.out_stride);
             match &mut gemm.out {
                 Output::Codes { out, stage, .. } => {
-                    self.write_codes(acc, Stage::new(*stage), &mut out[at..], gemm.out_stride);
+                    let out = Rows::new(&mut out[at..], R, stride, self.channels);
+                    self.write_codes(acc, Stage::new(*stage), out);
                 }
-                Output::Sums(out) => self.write_sums(acc, &mut out[at..], gemm.out_stride),
+                Output::Sums(out) => {
+                    let mut out = Rows::new(&mut out[at..], R, stride, self.channels);
+                    for r in 0..R {
+                        for v in 0..V {
+                            out.store(r, v * LANES, acc[r][v]);
+                        }
+                    }
+                }
             }
-            row += R;
         }
-        row
+        (first + tiles * R).min(gemm.rows)
     }
 
     /// What the sums of `R` rows begin with: the bias and the rows' terms.
@@ -128,17 +133,20 @@ impl<'a> Block<'a> {
         gemm: &Gemm<'_>,
         row: usize,
     ) -> [[__m512i; V]; R] {
-        let bias: [__m512i; V] = std::array::from_fn(|v| load_i32(&self.bias[v * LANES..]));
-        match &gemm.out {
-            Output::Codes { row_terms, .. } if self.has_row_term => {
-                let terms = &row_terms[row..row + R];
-                std::array::from_fn(|r| {
-                    let term = _mm512_set1_epi32(terms[r]);
-                    bias.map(|bias| _mm512_add_epi32(bias, term))
-                })
-            }
-            _ => [bias; R],
+        let mut bias = [_mm512_setzero_si512(); V];
+        for v in 0..V {
+            bias[v] = load_i32(&self.bias[v * LANES..]);
         }
+        let mut acc = [bias; R];
+        if let (Output::Codes { row_terms, .. }, true) = (&gemm.out, self.has_row_term) {
+            let terms = &row_terms[row..row + R];
+            for r in 0..R {
+                for v in 0..V {
+                    acc[r][v] = _mm512_add_epi32(acc[r][v], _mm512_set1_epi32(terms[r]));
+                }
+            }
+        }
+        acc
     }
 
     /// Adds the products of `R` rows and `V * LANES` channels over the whole depth.
@@ -155,19 +163,20 @@ impl<'a> Block<'a> {
     ) -> [[__m512i; V]; R] {
         assert!(V * LANES <= self.nr && self.weights.len() >= self.groups * self.nr * KR);
         assert!(a.len() >= (R - 1) * a_stride + self.groups * KR);
-        let sign = _mm512_set1_epi8(i8::MIN);
         let (mut w, mut a) = (self.weights.as_ptr(), a.as_ptr());
+        let mut weights = [_mm512_setzero_si512(); V];
         for _ in 0..self.groups {
             // SAFETY: the asserts above leave `nr * KR` bytes at `w` and `KR` at `a` and each of the `R - 1` rows
             // behind it, for each of `groups` steps.
             unsafe {
-                let weights: [__m512i; V] =
-                    std::array::from_fn(|v| _mm512_loadu_si512(w.add(v * LANES * KR).cast()));
-                for (r, acc) in acc.iter_mut().enumerate() {
+                for v in 0..V {
+                    weights[v] = _mm512_loadu_si512(w.add(v * LANES * KR).cast());
+                }
+                for r in 0..R {
                     let codes = a.add(r * a_stride).cast::<i32>().read_unaligned();
-                    let codes = _mm512_xor_si512(_mm512_set1_epi32(codes), sign);
-                    for (acc, &weights) in acc.iter_mut().zip(&weights) {
-                        *acc = _mm512_dpbusd_epi32(*acc, codes, weights);
+                    let codes = _mm512_xor_si512(_mm512_set1_epi32(codes), self.sign);
+                    for v in 0..V {
+                        acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], codes, weights[v]);
                     }
                 }
                 w = w.add(self.nr * KR);
@@ -177,53 +186,36 @@ impl<'a> Block<'a> {
         acc
     }
 
-    /// Four registers of sums at a time become codes: those of one row, two rows or four.
+    /// Four registers of sums at a time become codes: those of two rows, or of four.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     #[inline]
     fn write_codes<const R: usize, const V: usize>(
         &self,
         acc: [[__m512i; V]; R],
         stage: Stage,
-        out: &mut [i8],
-        out_stride: usize,
+        mut out: Rows<'_, i8>,
     ) {
-        let scales: [__m512; V] = std::array::from_fn(|v| load_f32(&self.scales[v * LANES..]));
-        let rows_at_a_time = 4 / V.next_power_of_two();
-        let of_register = |at: usize| (at / V.next_power_of_two(), at % V.next_power_of_two() % V);
-        let scales = std::array::from_fn(|at| scales[of_register(at).1]);
-        for first in (0..R).step_by(rows_at_a_time) {
-            let sums = std::array::from_fn(|at| {
-                let (row, vector) = of_register(at);
-                acc[(first + row).min(R - 1)][vector]
-            });
-            let codes = stage.codes(sums, scales);
-            for row in 0..rows_at_a_time.min(R - first) {
-                let out = &mut out[(first + row) * out_stride..][..self.channels];
-                match (V, row) {
-                    (1, 0) => store_16(_mm512_castsi512_si128(codes), out),
-                    (1, 1) => store_16(_mm512_extracti32x4_epi32::<1>(codes), out),
-                    (1, 2) => store_16(_mm512_extracti32x4_epi32::<2>(codes), out),
-                    (1, _) => store_16(_mm512_extracti32x4_epi32::<3>(codes), out),
-                    (2, 0) => store_32(_mm512_castsi512_si256(codes), out),
-                    (2, _) => store_32(_mm512_extracti64x4_epi64::<1>(codes), out),
-                    _ => store_64(codes, out),
-                }
-            }
+        let mut scales = [_mm512_setzero_ps(); 4];
+        for (at, scale) in scales.iter_mut().enumerate() {
+            *scale = load_f32(&self.scales[at % V * LANES..]);
         }
-    }
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn write_sums<const R: usize, const V: usize>(
-        &self,
-        acc: [[__m512i; V]; R],
-        out: &mut [i32],
-        out_stride: usize,
-    ) {
-        for (row, sums) in acc.into_iter().enumerate() {
-            let out = &mut out[row * out_stride..][..self.channels];
-            for (out, sums) in out.chunks_mut(LANES).zip(sums) {
-                store_i32(sums, out);
+        for group in 0..(R * V).div_ceil(4) {
+            let mut sums = [acc[0][0]; 4];
+            for (at, sums) in sums.iter_mut().enumerate() {
+                let at = (4 * group + at).min(R * V - 1);
+                *sums = acc[at / V][at % V];
+            }
+            let codes = stage.codes(sums, scales);
+            for part in 0..(4 / V).min(R - group * 4 / V) {
+                let row = group * 4 / V + part;
+                match (V, part) {
+                    (1, 0) => out.store_16(row, _mm512_castsi512_si128(codes)),
+                    (1, 1) => out.store_16(row, _mm512_extracti32x4_epi32::<1>(codes)),
+                    (1, 2) => out.store_16(row, _mm512_extracti32x4_epi32::<2>(codes)),
+                    (1, _) => out.store_16(row, _mm512_extracti32x4_epi32::<3>(codes)),
+                    (_, 0) => out.store_32(row, _mm512_castsi512_si256(codes)),
+                    (_, _) => out.store_32(row, _mm512_extracti64x4_epi64::<1>(codes)),
+                }
             }
         }
     }
