@@ -160,7 +160,7 @@ impl Kernels {
             Isa::Avx512Vnni => Self {
                 isa,
                 gemms: &avx512_vnni::GEMMS,
-                depthwise: avx2::DEPTHWISE,
+                depthwise: avx512_vnni::DEPTHWISE,
                 elementwise: elementwise::AVX512,
             },
             #[cfg(not(target_arch = "x86_64"))]

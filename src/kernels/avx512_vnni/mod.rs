@@ -4,10 +4,12 @@
 //! unsigned ones: `a ^ 0x80` is `a + 128`, and what that adds to a sum is taken off its bias when the weights are packed.
 #![allow(unsafe_code)]
 
+mod depthwise;
 mod gemm;
 mod output;
 mod vector;
 
+pub use depthwise::DEPTHWISE;
 pub use gemm::GEMMS;
 
 /// Whether this CPU has what the kernels are compiled for.
