@@ -196,14 +196,14 @@ impl<'a> Block<'a> {
         mut out: Rows<'_, i8>,
     ) {
         let mut scales = [_mm512_setzero_ps(); 4];
-        for (at, scale) in scales.iter_mut().enumerate() {
-            *scale = load_f32(&self.scales[at % V * LANES..]);
+        for at in 0..4 {
+            scales[at] = load_f32(&self.scales[at % V * LANES..]);
         }
         for group in 0..(R * V).div_ceil(4) {
             let mut sums = [acc[0][0]; 4];
-            for (at, sums) in sums.iter_mut().enumerate() {
-                let at = (4 * group + at).min(R * V - 1);
-                *sums = acc[at / V][at % V];
+            for at in 0..4 {
+                let register = (4 * group + at).min(R * V - 1);
+                sums[at] = acc[register / V][register % V];
             }
             let codes = stage.codes(sums, scales);
             for part in 0..(4 / V).min(R - group * 4 / V) {
