@@ -13,11 +13,13 @@ use super::pack::Tile;
 use super::requant::OutputStage;
 use super::scalar;
 
-const MR: usize = 6;
-const NR: usize = 16;
+pub(super) const MR: usize = 6;
+pub(super) const NR: usize = 16;
 const KR: usize = 2;
 
-pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
+pub const GEMMS: [GemmKernel; 1] = [GEMM];
+
+pub(super) const GEMM: GemmKernel = GemmKernel {
     name: "i8_gemm_6x16c2_avx2",
     tile: Tile {
         mr: MR,
@@ -32,7 +34,7 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
         // SAFETY: the assert above proves the feature.
         unsafe { product(gemm) }
     },
-}];
+};
 
 /// 3x3 and 5x5 over at least 16 channels; what else there is goes to the reference.
 pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
@@ -79,33 +81,42 @@ fn tile<const R: usize>(gemm: &mut Gemm<'_>, first: usize) -> usize {
         widen_row(source, &mut gemm.scratch[row * row_bytes..][..row_bytes]);
     }
     for (at, block) in gemm.blocks.clone().enumerate() {
-        let mut terms = [0; R];
-        if let (Output::Codes { row_terms, .. }, true) = (&gemm.out, weights.has_row_term(block)) {
-            terms.copy_from_slice(&row_terms[first..first + R]);
-        }
-        let start = start(weights.bias(block), &terms);
+        let start = start(gemm, first, block);
         let pairs = depth.div_ceil(KR);
         let acc = multiply(gemm.scratch, row_bytes, weights.block(block), pairs, start);
-        let channels = weights.channels_of(block..block + 1);
-        let (at, stride) = (first * gemm.out_stride + at * NR, gemm.out_stride);
-        match &mut gemm.out {
-            Output::Codes { out, stage, .. } => {
-                let stage = Stage::new(*stage, weights.scales(block));
-                for row in (0..R).step_by(2) {
-                    let next = (row + 1).min(R - 1);
-                    let [codes, next_codes] = stage.codes_of_two(acc[row], acc[next]);
-                    store(codes, &mut out[at + row * stride..][..channels]);
-                    store(next_codes, &mut out[at + next * stride..][..channels]);
-                }
+        write::<R>(gemm, first, at, block, acc);
+    }
+    R
+}
+
+/// Writes the sums of `R` rows from `first` on for block `block`, which is the `at`th to make.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(super) fn write<const R: usize>(
+    gemm: &mut Gemm<'_>,
+    first: usize,
+    at: usize,
+    block: usize,
+    acc: [[__m256i; 2]; R],
+) {
+    let channels = gemm.weights.channels_of(block..block + 1);
+    let (at, stride) = (first * gemm.out_stride + at * NR, gemm.out_stride);
+    match &mut gemm.out {
+        Output::Codes { out, stage, .. } => {
+            let stage = Stage::new(*stage, gemm.weights.scales(block));
+            for pair in 0..R.div_ceil(2) {
+                let (row, next) = (2 * pair, (2 * pair + 1).min(R - 1));
+                let [codes, next_codes] = stage.codes_of_two(acc[row], acc[next]);
+                store(codes, &mut out[at + row * stride..][..channels]);
+                store(next_codes, &mut out[at + next * stride..][..channels]);
             }
-            Output::Sums(out) => {
-                for row in 0..R {
-                    store_sums(acc[row], &mut out[at + row * stride..][..channels]);
-                }
+        }
+        Output::Sums(out) => {
+            for row in 0..R {
+                store_sums(acc[row], &mut out[at + row * stride..][..channels]);
             }
         }
     }
-    R
 }
 
 /// Writes codes as int16 into `target`. Behind the depth lies what is read there: its weights are 0.
@@ -117,15 +128,23 @@ fn widen_row(source: &[i8], target: &mut [i8]) {
     }
 }
 
-/// What the sums of `R` rows begin with.
+/// What the sums of `R` rows from `first` on begin with: the bias of a block and the rows' terms.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn start<const R: usize>(bias: &[i32], terms: &[i32; R]) -> [[__m256i; 2]; R] {
+pub(super) fn start<const R: usize>(
+    gemm: &Gemm<'_>,
+    first: usize,
+    block: usize,
+) -> [[__m256i; 2]; R] {
+    let bias = gemm.weights.bias(block);
     let mut acc = [[load_i32(bias), load_i32(&bias[8..])]; R];
-    for row in 0..R {
-        let term = _mm256_set1_epi32(terms[row]);
-        acc[row][0] = _mm256_add_epi32(acc[row][0], term);
-        acc[row][1] = _mm256_add_epi32(acc[row][1], term);
+    if let (Output::Codes { row_terms, .. }, true) = (&gemm.out, gemm.weights.has_row_term(block)) {
+        let terms = &row_terms[first..first + R];
+        for row in 0..R {
+            let term = _mm256_set1_epi32(terms[row]);
+            acc[row][0] = _mm256_add_epi32(acc[row][0], term);
+            acc[row][1] = _mm256_add_epi32(acc[row][1], term);
+        }
     }
     acc
 }
