@@ -3,6 +3,7 @@
 //! [`Plan::compile`] does all checking. [`Plan::run`] cannot fail and does not allocate.
 
 mod arena;
+mod block;
 mod conv;
 mod float;
 mod geometry;
@@ -59,10 +60,12 @@ pub struct CompileOptions {
 pub struct StepSummary {
     /// Position of the operator in the model file.
     pub index: usize,
-    pub op: &'static str,
+    pub op: String,
     pub output: TensorInfo,
-    pub kernel: &'static str,
+    pub kernel: String,
     pub macs: u64,
+    /// Bytes of its inputs, outputs and weights.
+    pub bytes: u64,
 }
 
 impl Plan {
@@ -169,10 +172,11 @@ impl Plan {
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepSummary> {
         self.steps.iter().map(|step| StepSummary {
             index: step.index,
-            op: step.op,
+            op: step.op.clone(),
             output: step.output.clone(),
             kernel: step.kernel_name(),
             macs: step.macs,
+            bytes: step.bytes_moved(),
         })
     }
 

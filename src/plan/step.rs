@@ -1,6 +1,7 @@
 //! One step of a plan: what it does, and where its inputs and outputs lie.
 
 use super::arena::{Arena, Slot};
+use super::block::Block;
 use super::conv::{Conv, DepthwiseConv};
 use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
 use super::hybrid::HybridConv;
@@ -17,10 +18,11 @@ use crate::tensor::TensorInfo;
 pub(super) struct Step {
     /// Position of the operator in the model file.
     pub index: usize,
-    pub op: &'static str,
+    pub op: String,
     /// The first value that it makes, in the element type of the file.
     pub output: TensorInfo,
     pub macs: u64,
+    pub weight_bytes: usize,
     pub kind: Kind,
     pub inputs: Vec<Slot>,
     pub outputs: Vec<Slot>,
@@ -29,6 +31,7 @@ pub(super) struct Step {
 
 /// What a step does.
 pub(super) enum Kind {
+    Block(Box<Block>),
     Conv(Box<Conv>),
     Depthwise(Box<DepthwiseConv>),
     HybridConv(Box<HybridConv>),
@@ -127,8 +130,9 @@ impl Step {
     }
 
     /// Name of the kernel that does the work.
-    pub fn kernel_name(&self) -> &'static str {
-        match &self.kind {
+    pub fn kernel_name(&self) -> String {
+        let name = match &self.kind {
+            Kind::Block(block) => return block.kernel_names(),
             Kind::Conv(conv) => conv.kernel.name,
             Kind::Depthwise(conv) => conv.kernel.name,
             Kind::HybridConv(conv) => conv.kernel.name,
@@ -151,7 +155,14 @@ impl Step {
             Kind::ArgMax { .. } => "i8_arg_max_scalar",
             Kind::PostProcess(_) => "f32_post_process",
             Kind::FlipSign => "flip_sign",
-        }
+        };
+        name.to_owned()
+    }
+
+    /// Bytes of inputs, outputs and weights.
+    pub fn bytes_moved(&self) -> u64 {
+        let slots = self.inputs.iter().chain(&self.outputs);
+        (slots.map(|slot| slot.bytes).sum::<usize>() + self.weight_bytes) as u64
     }
 
     /// Does the work.
@@ -160,6 +171,9 @@ impl Step {
             return self.post_process(post, arena);
         }
         let memory = arena.bytes_mut();
+        if let Kind::Block(block) = &self.kind {
+            return self.run_block(block, memory, pool);
+        }
         if let Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) = self.kind {
             return self.run_binary(memory, pool);
         }
@@ -207,7 +221,27 @@ impl Step {
                 scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
             }
             Kind::FlipSign => flip_sign(codes, out),
-            Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) | Kind::PostProcess(_) => {}
+            Kind::Block(_)
+            | Kind::Add(_)
+            | Kind::Mul(_)
+            | Kind::FloatBinary(_)
+            | Kind::PostProcess(_) => {}
+        }
+    }
+
+    fn run_block(&self, block: &Block, memory: &mut [i8], pool: &Pool) {
+        let (input, out) = (self.inputs[0].readable(), self.outputs[0].range());
+        match self.inputs.get(1) {
+            Some(residual) if *residual != self.inputs[0] => {
+                let ranges = [input, residual.range(), out, self.scratch.range()];
+                let [input, residual, out, scratch] = disjoint(memory, ranges);
+                block.run(input, Some(residual), out, scratch, pool);
+            }
+            residual => {
+                let [input, out, scratch] = disjoint(memory, [input, out, self.scratch.range()]);
+                let residual = residual.map(|slot| &input[..slot.bytes]);
+                block.run(input, residual, out, scratch, pool);
+            }
         }
     }
 
