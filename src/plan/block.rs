@@ -252,6 +252,7 @@ impl Block {
             }
             Split::Channels { of_each } => {
                 let part_bytes = self.out_pixels() * of_each;
+                let shared = &mut shared[..self.channels().div_ceil(of_each) * part_bytes];
                 let parts = shared.chunks_mut(part_bytes).zip(jobs).enumerate();
                 pool.share(parts, &|(job, (out, scratch))| {
                     let first = *job * of_each;

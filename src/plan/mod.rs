@@ -12,6 +12,8 @@ mod lower;
 mod movement;
 mod pool;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use arena::Arena;
 pub use pool::{MAX_THREADS, Pool, Resident};
@@ -121,7 +123,7 @@ impl Plan {
     pub fn run(&self, arena: &mut Arena, pool: &Pool) {
         pool.enter(|| {
             for step in &self.steps {
-                step.run(arena, pool);
+                step.run(arena, pool, &self.kernels.elementwise);
             }
         });
     }
@@ -131,7 +133,7 @@ impl Plan {
         pool.enter(|| {
             let time = |step: &Step| {
                 let start = Instant::now();
-                step.run(arena, pool);
+                step.run(arena, pool, &self.kernels.elementwise);
                 start.elapsed()
             };
             self.steps.iter().map(time).collect()
@@ -174,7 +176,7 @@ impl Plan {
             index: step.index,
             op: step.op.clone(),
             output: step.output.clone(),
-            kernel: step.kernel_name(),
+            kernel: step.kernel_name(&self.kernels.elementwise),
             macs: step.macs,
             bytes: step.bytes_moved(),
         })

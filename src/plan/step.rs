@@ -7,6 +7,7 @@ use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
 use super::hybrid::HybridConv;
 use super::movement::Movement;
 use super::pool::Pool;
+use crate::kernels::Elementwise;
 use crate::kernels::postprocess::{
     PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
 };
@@ -130,7 +131,7 @@ impl Step {
     }
 
     /// Name of the kernel that does the work.
-    pub fn kernel_name(&self) -> String {
+    pub fn kernel_name(&self, table: &Elementwise) -> String {
         let name = match &self.kind {
             Kind::Block(block) => return block.kernel_names(),
             Kind::Conv(conv) => conv.kernel.name,
@@ -140,18 +141,18 @@ impl Step {
             Kind::FloatDepthwise(_) => "f32_depthwise_scalar",
             Kind::FloatBinary(_) => "f32_binary_scalar",
             Kind::Float(unary) => unary.kernel_name(),
-            Kind::Add(_) => "i8_add_scalar",
-            Kind::Mul(_) => "i8_mul_scalar",
+            Kind::Add(_) => return format!("i8_add_{}", table.suffix),
+            Kind::Mul(_) => return format!("i8_mul_{}", table.suffix),
             Kind::Table(_) => "i8_table_scalar",
             Kind::Move(_) => "copy",
             Kind::MaxPool(_) => "i8_max_pool_scalar",
             Kind::AveragePool { .. } => "i8_average_pool_scalar",
-            Kind::Mean(_) => "i8_mean_scalar",
+            Kind::Mean(_) => return format!("i8_mean_{}", table.suffix),
             Kind::Softmax { .. } => "i8_softmax_scalar",
             Kind::ResizeNearest(_) => "i8_resize_nearest_scalar",
             Kind::ResizeBilinear(_) => "i8_resize_bilinear_scalar",
-            Kind::Quantize { .. } => "f32_quantize_scalar",
-            Kind::Dequantize { .. } => "i8_dequantize_scalar",
+            Kind::Quantize { .. } => return format!("f32_quantize_{}", table.suffix),
+            Kind::Dequantize { .. } => return format!("i8_dequantize_{}", table.suffix),
             Kind::ArgMax { .. } => "i8_arg_max_scalar",
             Kind::PostProcess(_) => "f32_post_process",
             Kind::FlipSign => "flip_sign",
@@ -166,7 +167,7 @@ impl Step {
     }
 
     /// Does the work.
-    pub fn run(&self, arena: &mut Arena, pool: &Pool) {
+    pub fn run(&self, arena: &mut Arena, pool: &Pool, table: &Elementwise) {
         if let Kind::PostProcess(post) = &self.kind {
             return self.post_process(post, arena);
         }
@@ -175,7 +176,7 @@ impl Step {
             return self.run_block(block, memory, pool);
         }
         if let Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) = self.kind {
-            return self.run_binary(memory, pool);
+            return self.run_binary(memory, pool, table);
         }
         let (input, out, scratch) = (self.inputs[0], self.outputs[0], self.scratch);
         let [input, out, scratch] =
@@ -201,7 +202,7 @@ impl Step {
                     scalar::average_pool(pool, input, out, sums, *code_offset, stage);
                 });
             }
-            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch)),
+            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch), table),
             Kind::Softmax { table, depth } => table.apply(*depth, codes, out),
             Kind::ResizeNearest(resize) => resize.each(codes, out, |width, input, out| {
                 let (rows, columns) = (&resize.rows, &resize.columns);
@@ -212,10 +213,10 @@ impl Step {
                 scalar::resize_bilinear(input, width, resize.channels, rows, columns, out);
             }),
             Kind::Quantize { scale, stage } => {
-                scalar::quantize(bytemuck::cast_slice(codes), out, *scale, *stage);
+                (table.quantize)(bytemuck::cast_slice(codes), out, *scale, *stage);
             }
             Kind::Dequantize { scale, zero_point } => {
-                scalar::dequantize(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
+                (table.dequantize)(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
             }
             Kind::ArgMax { axis, inner } => {
                 scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
@@ -258,7 +259,7 @@ impl Step {
     }
 
     /// Two inputs, the second repeating along the first.
-    fn run_binary(&self, memory: &mut [i8], pool: &Pool) {
+    fn run_binary(&self, memory: &mut [i8], pool: &Pool, table: &Elementwise) {
         let [a, b] = [self.inputs[0], self.inputs[1]];
         let run = |a: &[i8], b: &[i8], out: &mut [i8]| {
             let rows = pool.rows_per_job(out.len() / b.len().max(1), 1) * b.len();
@@ -271,8 +272,8 @@ impl Step {
                 .zip(b.chunks(rows).cycle())
                 .zip(out.chunks_mut(rows));
             pool.share(jobs, &|((a, b), out)| match &self.kind {
-                Kind::Add(params) => scalar::add(params, a, b, out),
-                Kind::Mul(params) => scalar::mul(params, a, b, out),
+                Kind::Add(params) => (table.add)(params, a, b, out),
+                Kind::Mul(params) => (table.mul)(params, a, b, out),
                 Kind::FloatBinary(binary) => binary.run(a, b, out),
                 _ => {}
             });
@@ -373,11 +374,11 @@ impl Pooling {
 }
 
 impl Mean {
-    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32]) {
+    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32], table: &Elementwise) {
         let sums = &mut sums[..self.channels];
         let images = input.chunks_exact(self.rows * self.channels);
         for (input, out) in images.zip(out.chunks_exact_mut(self.channels)) {
-            scalar::mean_rows(input, out, sums, self.zero_point, self.scale, self.stage);
+            (table.mean_rows)(input, out, sums, self.zero_point, self.scale, self.stage);
         }
     }
 }
