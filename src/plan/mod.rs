@@ -10,6 +10,7 @@ mod hybrid;
 mod lower;
 mod movement;
 mod pool;
+mod post_process;
 mod step;
 
 pub use arena::Arena;
