@@ -11,6 +11,7 @@ mod hybrid;
 mod lower;
 mod movement;
 mod pool;
+mod post_process;
 mod step;
 #[cfg(test)]
 mod tests;

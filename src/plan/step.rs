@@ -7,10 +7,9 @@ use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
 use super::hybrid::HybridConv;
 use super::movement::Movement;
 use super::pool::Pool;
+use super::post_process::PostProcess;
 use crate::kernels::Elementwise;
-use crate::kernels::postprocess::{
-    PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
-};
+use crate::kernels::postprocess::PostProcessScratch;
 use crate::kernels::requant::OutputStage;
 use crate::kernels::scalar::{self, AddParams, BilinearAxis, MulParams, SoftmaxTable};
 use crate::tensor::TensorInfo;
@@ -99,18 +98,6 @@ pub(super) struct Resize<Axis> {
     pub columns: Vec<Axis>,
 }
 
-/// Detection post-processing.
-pub(super) struct PostProcess {
-    pub options: PostProcessOptions,
-    /// `[anchors, 4]`
-    pub anchors: Vec<f32>,
-    /// Quantization of box encodings and scores, `None` if they are f32.
-    pub encodings: Option<(f32, i32)>,
-    pub scores: Option<(f32, i32)>,
-    /// Which of the arena's states is its own.
-    pub state: usize,
-}
-
 /// uint8 codes to int8 codes and back.
 pub(super) fn flip_sign(input: &[i8], out: &mut [i8]) {
     for (out, &code) in out.iter_mut().zip(input) {
@@ -122,10 +109,7 @@ impl Step {
     /// The state that the step needs in an arena.
     pub fn post_process_scratch(&self) -> Option<PostProcessScratch> {
         match &self.kind {
-            Kind::PostProcess(post) => {
-                let anchors = post.anchors.len() / 4;
-                Some(PostProcessScratch::new(&post.options, anchors))
-            }
+            Kind::PostProcess(post) => Some(post.new_scratch()),
             _ => None,
         }
     }
@@ -154,7 +138,7 @@ impl Step {
             Kind::Quantize { .. } => return format!("f32_quantize_{}", table.suffix),
             Kind::Dequantize { .. } => return format!("i8_dequantize_{}", table.suffix),
             Kind::ArgMax { .. } => "i8_arg_max_scalar",
-            Kind::PostProcess(_) => "f32_post_process",
+            Kind::PostProcess(post) => post.kernel_name(),
             Kind::FlipSign => "flip_sign",
         };
         name.to_owned()
@@ -169,7 +153,7 @@ impl Step {
     /// Does the work.
     pub fn run(&self, arena: &mut Arena, pool: &Pool, table: &Elementwise) {
         if let Kind::PostProcess(post) = &self.kind {
-            return self.post_process(post, arena);
+            return post.run(&self.inputs, &self.outputs, self.scratch, arena);
         }
         let memory = arena.bytes_mut();
         if let Kind::Block(block) = &self.kind {
@@ -286,69 +270,10 @@ impl Step {
             run(a, b, out);
         }
     }
-
-    fn post_process(&self, post: &PostProcess, arena: &mut Arena) {
-        let (memory, states) = arena.parts();
-        let [boxes, classes, scores, count] = [0, 1, 2, 3].map(|at| self.outputs[at].range());
-        let [encodings, raw_scores] = [self.inputs[0].range(), self.inputs[1].range()];
-        let ranges = [
-            encodings,
-            raw_scores,
-            self.scratch.range(),
-            boxes,
-            classes,
-            scores,
-            count,
-        ];
-        let [
-            encodings,
-            raw_scores,
-            scratch,
-            boxes,
-            classes,
-            scores,
-            count,
-        ] = disjoint(memory, ranges);
-        let floats: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let quantized = post.encodings.map_or(0, |_| encodings.len());
-        let (real_encodings, rest) = floats.split_at_mut(quantized);
-        let encodings = real_values(encodings, post.encodings, real_encodings);
-        let quantized = post.scores.map_or(0, |_| raw_scores.len());
-        let real_scores = real_values(raw_scores, post.scores, &mut rest[..quantized]);
-        let count: &mut [f32] = bytemuck::cast_slice_mut(count);
-        detection_post_process(
-            &post.options,
-            encodings,
-            real_scores,
-            &post.anchors,
-            &mut states[post.state],
-            PostProcessOutputs {
-                boxes: bytemuck::cast_slice_mut(boxes),
-                classes: bytemuck::cast_slice_mut(classes),
-                scores: bytemuck::cast_slice_mut(scores),
-                count: &mut count[0],
-            },
-        );
-    }
-}
-
-/// Codes as real values in `scratch`, or the real values where they lie.
-fn real_values<'a>(
-    bytes: &'a [i8],
-    quant: Option<(f32, i32)>,
-    scratch: &'a mut [f32],
-) -> &'a [f32] {
-    match quant {
-        Some((scale, zero_point)) => {
-            scalar::dequantize(bytes, scratch, scale, zero_point);
-            scratch
-        }
-        None => bytemuck::cast_slice(bytes),
-    }
 }
 
 /// Pieces of the arena, each on its own.
-fn disjoint<const N: usize>(
+pub(super) fn disjoint<const N: usize>(
     memory: &mut [i8],
     ranges: [std::ops::Range<usize>; N],
 ) -> [&mut [i8]; N] {

@@ -6,6 +6,7 @@ mod conv;
 mod float;
 mod memory;
 mod operators;
+mod post_process;
 
 use super::step::{Kind, Step};
 use super::{CompileOptions, Plan, Port};
