@@ -63,6 +63,8 @@ pub struct StepSummary {
     pub output: TensorInfo,
     pub kernel: &'static str,
     pub macs: u64,
+    /// Bytes of its inputs, its output and its weights. 0 if not known.
+    pub bytes: u64,
 }
 
 impl Plan {
@@ -173,6 +175,7 @@ impl Plan {
             output: step.output.clone(),
             kernel: step.kernel_name(),
             macs: step.macs,
+            bytes: 0,
         })
     }
 
