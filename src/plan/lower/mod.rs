@@ -7,10 +7,12 @@ mod memory;
 mod operators;
 mod post_process;
 
+use std::borrow::Cow;
+
 use super::step::{Kind, Step};
 use super::{CompileOptions, Plan, Port};
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Node, ValueId};
+use crate::graph::{Activation, Graph, Node, ValueId, passes};
 use crate::kernels::Kernels;
 use crate::kernels::requant::OutputStage;
 use crate::tensor::{DType, TensorData, TensorInfo};
@@ -54,7 +56,11 @@ pub(super) fn compile(
         memory: Memory::new(graph, options.keep_intermediates),
         packed_bytes: 0,
     };
-    for node in &graph.nodes {
+    let nodes = match options.keep_intermediates {
+        true => Cow::Borrowed(&graph.nodes),
+        false => Cow::Owned(passes::fold_pads(graph)),
+    };
+    for node in nodes.iter() {
         operators::lower(&mut lowering, node)?;
     }
     lowering.finish()
