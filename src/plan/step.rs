@@ -1,12 +1,14 @@
 //! One step of a plan: what it does, and where its inputs and outputs lie.
 
 use super::arena::{Arena, Slot};
+use super::block::Block;
 use super::conv::{Conv, DepthwiseConv};
 use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
 use super::hybrid::HybridConv;
 use super::movement::Movement;
 use super::pool::Pool;
 use super::post_process::PostProcess;
+use crate::kernels::Elementwise;
 use crate::kernels::postprocess::PostProcessScratch;
 use crate::kernels::requant::OutputStage;
 use crate::kernels::scalar::{self, AddParams, BilinearAxis, MulParams, SoftmaxTable};
@@ -16,10 +18,11 @@ use crate::tensor::TensorInfo;
 pub(super) struct Step {
     /// Position of the operator in the model file.
     pub index: usize,
-    pub op: &'static str,
+    pub op: String,
     /// The first value that it makes, in the element type of the file.
     pub output: TensorInfo,
     pub macs: u64,
+    pub weight_bytes: usize,
     pub kind: Kind,
     pub inputs: Vec<Slot>,
     pub outputs: Vec<Slot>,
@@ -28,6 +31,7 @@ pub(super) struct Step {
 
 /// What a step does.
 pub(super) enum Kind {
+    Block(Box<Block>),
     Conv(Box<Conv>),
     Depthwise(Box<DepthwiseConv>),
     HybridConv(Box<HybridConv>),
@@ -111,8 +115,9 @@ impl Step {
     }
 
     /// Name of the kernel that does the work.
-    pub fn kernel_name(&self) -> &'static str {
-        match &self.kind {
+    pub fn kernel_name(&self, table: &Elementwise) -> String {
+        let name = match &self.kind {
+            Kind::Block(block) => return block.kernel_names(),
             Kind::Conv(conv) => conv.kernel.name,
             Kind::Depthwise(conv) => conv.kernel.name,
             Kind::HybridConv(conv) => conv.kernel.name,
@@ -120,32 +125,42 @@ impl Step {
             Kind::FloatDepthwise(_) => "f32_depthwise_scalar",
             Kind::FloatBinary(_) => "f32_binary_scalar",
             Kind::Float(unary) => unary.kernel_name(),
-            Kind::Add(_) => "i8_add_scalar",
-            Kind::Mul(_) => "i8_mul_scalar",
+            Kind::Add(_) => return format!("i8_add_{}", table.suffix),
+            Kind::Mul(_) => return format!("i8_mul_{}", table.suffix),
             Kind::Table(_) => "i8_table_scalar",
             Kind::Move(_) => "copy",
             Kind::MaxPool(_) => "i8_max_pool_scalar",
             Kind::AveragePool { .. } => "i8_average_pool_scalar",
-            Kind::Mean(_) => "i8_mean_scalar",
+            Kind::Mean(_) => return format!("i8_mean_{}", table.suffix),
             Kind::Softmax { .. } => "i8_softmax_scalar",
             Kind::ResizeNearest(_) => "i8_resize_nearest_scalar",
             Kind::ResizeBilinear(_) => "i8_resize_bilinear_scalar",
-            Kind::Quantize { .. } => "f32_quantize_scalar",
-            Kind::Dequantize { .. } => "i8_dequantize_scalar",
+            Kind::Quantize { .. } => return format!("f32_quantize_{}", table.suffix),
+            Kind::Dequantize { .. } => return format!("i8_dequantize_{}", table.suffix),
             Kind::ArgMax { .. } => "i8_arg_max_scalar",
             Kind::PostProcess(post) => post.kernel_name(),
             Kind::FlipSign => "flip_sign",
-        }
+        };
+        name.to_owned()
+    }
+
+    /// Bytes of inputs, outputs and weights.
+    pub fn bytes_moved(&self) -> u64 {
+        let slots = self.inputs.iter().chain(&self.outputs);
+        (slots.map(|slot| slot.bytes).sum::<usize>() + self.weight_bytes) as u64
     }
 
     /// Does the work.
-    pub fn run(&self, arena: &mut Arena, pool: &Pool) {
+    pub fn run(&self, arena: &mut Arena, pool: &Pool, table: &Elementwise) {
         if let Kind::PostProcess(post) = &self.kind {
             return post.run(&self.inputs, &self.outputs, self.scratch, arena);
         }
         let memory = arena.bytes_mut();
+        if let Kind::Block(block) = &self.kind {
+            return self.run_block(block, memory, pool);
+        }
         if let Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) = self.kind {
-            return self.run_binary(memory, pool);
+            return self.run_binary(memory, pool, table);
         }
         let (input, out, scratch) = (self.inputs[0], self.outputs[0], self.scratch);
         let [input, out, scratch] =
@@ -171,7 +186,7 @@ impl Step {
                     scalar::average_pool(pool, input, out, sums, *code_offset, stage);
                 });
             }
-            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch)),
+            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch), table),
             Kind::Softmax { table, depth } => table.apply(*depth, codes, out),
             Kind::ResizeNearest(resize) => resize.each(codes, out, |width, input, out| {
                 let (rows, columns) = (&resize.rows, &resize.columns);
@@ -182,16 +197,36 @@ impl Step {
                 scalar::resize_bilinear(input, width, resize.channels, rows, columns, out);
             }),
             Kind::Quantize { scale, stage } => {
-                scalar::quantize(bytemuck::cast_slice(codes), out, *scale, *stage);
+                (table.quantize)(bytemuck::cast_slice(codes), out, *scale, *stage);
             }
             Kind::Dequantize { scale, zero_point } => {
-                scalar::dequantize(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
+                (table.dequantize)(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
             }
             Kind::ArgMax { axis, inner } => {
                 scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
             }
             Kind::FlipSign => flip_sign(codes, out),
-            Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) | Kind::PostProcess(_) => {}
+            Kind::Block(_)
+            | Kind::Add(_)
+            | Kind::Mul(_)
+            | Kind::FloatBinary(_)
+            | Kind::PostProcess(_) => {}
+        }
+    }
+
+    fn run_block(&self, block: &Block, memory: &mut [i8], pool: &Pool) {
+        let (input, out) = (self.inputs[0].readable(), self.outputs[0].range());
+        match self.inputs.get(1) {
+            Some(residual) if *residual != self.inputs[0] => {
+                let ranges = [input, residual.range(), out, self.scratch.range()];
+                let [input, residual, out, scratch] = disjoint(memory, ranges);
+                block.run(input, Some(residual), out, scratch, pool);
+            }
+            residual => {
+                let [input, out, scratch] = disjoint(memory, [input, out, self.scratch.range()]);
+                let residual = residual.map(|slot| &input[..slot.bytes]);
+                block.run(input, residual, out, scratch, pool);
+            }
         }
     }
 
@@ -208,7 +243,7 @@ impl Step {
     }
 
     /// Two inputs, the second repeating along the first.
-    fn run_binary(&self, memory: &mut [i8], pool: &Pool) {
+    fn run_binary(&self, memory: &mut [i8], pool: &Pool, table: &Elementwise) {
         let [a, b] = [self.inputs[0], self.inputs[1]];
         let run = |a: &[i8], b: &[i8], out: &mut [i8]| {
             let rows = pool.rows_per_job(out.len() / b.len().max(1), 1) * b.len();
@@ -221,8 +256,8 @@ impl Step {
                 .zip(b.chunks(rows).cycle())
                 .zip(out.chunks_mut(rows));
             pool.share(jobs, &|((a, b), out)| match &self.kind {
-                Kind::Add(params) => scalar::add(params, a, b, out),
-                Kind::Mul(params) => scalar::mul(params, a, b, out),
+                Kind::Add(params) => (table.add)(params, a, b, out),
+                Kind::Mul(params) => (table.mul)(params, a, b, out),
                 Kind::FloatBinary(binary) => binary.run(a, b, out),
                 _ => {}
             });
@@ -264,11 +299,11 @@ impl Pooling {
 }
 
 impl Mean {
-    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32]) {
+    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32], table: &Elementwise) {
         let sums = &mut sums[..self.channels];
         let images = input.chunks_exact(self.rows * self.channels);
         for (input, out) in images.zip(out.chunks_exact_mut(self.channels)) {
-            scalar::mean_rows(input, out, sums, self.zero_point, self.scale, self.stage);
+            (table.mean_rows)(input, out, sums, self.zero_point, self.scale, self.stage);
         }
     }
 }

@@ -119,25 +119,36 @@ fn add(
     subtract: bool,
 ) -> Result<()> {
     let (inputs, exchanged) = binary_inputs(lowering, node)?;
+    if subtract && exchanged {
+        let advice = "subtract a value that repeats from a larger one";
+        return Err(lowering.unsupported(node, "whose first operand repeats", advice));
+    }
+    let params = add_params(lowering, node, inputs, activation, subtract)?;
+    lowering.push(node, Kind::Add(params), &inputs, &node.outputs[..1]);
+    Ok(())
+}
+
+/// The numbers of an addition, or of a subtraction of the second input.
+pub(super) fn add_params(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    inputs: [ValueId; 2],
+    activation: Activation,
+    subtract: bool,
+) -> Result<AddParams> {
     let out = lowering.quant(node, node.outputs[0])?;
     let [a, b] = [
         lowering.quant(node, inputs[0])?,
         lowering.quant(node, inputs[1])?,
     ];
     let stage = lowering.stage(out, activation);
-    let params = match subtract && exchanged {
-        true => None,
-        false => AddParams::new(a, b, subtract, out.0, stage),
-    };
-    let Some(params) = params else {
-        return Err(lowering.unsupported(
+    AddParams::new(a, b, subtract, out.0, stage).ok_or_else(|| {
+        lowering.unsupported(
             node,
-            "whose operands differ too much in scale or shape",
+            "whose operands differ too much in scale",
             "calibrate the model again with representative pictures",
-        ));
-    };
-    lowering.push(node, Kind::Add(params), &inputs, &node.outputs[..1]);
-    Ok(())
+        )
+    })
 }
 
 fn mul(lowering: &mut Lowering<'_>, node: &Node, activation: Activation) -> Result<()> {
