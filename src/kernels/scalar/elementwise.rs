@@ -132,7 +132,7 @@ pub fn dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) {
 }
 
 /// The greatest code of each row of `columns` codes, the first `skip` of the row aside; `skip` is below `columns`.
-#[inline]
+#[inline(always)]
 pub fn row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) {
     match columns {
         1 => narrow_row_maxima::<1>(codes, skip, out),
@@ -147,7 +147,7 @@ pub fn row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn narrow_row_maxima<const COLUMNS: usize>(codes: &[i8], skip: usize, out: &mut [i8]) {
     // A skipped code becomes the lowest.
     let highest: [i8; COLUMNS] =
@@ -162,7 +162,7 @@ fn narrow_row_maxima<const COLUMNS: usize>(codes: &[i8], skip: usize, out: &mut 
 }
 
 /// The greatest code, by lanes; the last lanes of a row overlap those before.
-#[inline]
+#[inline(always)]
 fn maximum(codes: &[i8]) -> i8 {
     let Some(mut lanes) = codes.last_chunk::<16>().copied() else {
         return codes.iter().fold(i8::MIN, |best, &code| best.max(code));

@@ -28,11 +28,11 @@ pub(super) struct Group {
     add: Option<usize>,
 }
 
-/// The role of each node.
-pub(super) fn find(graph: &Graph) -> Vec<Role> {
-    let uses = Uses::new(graph);
-    let mut roles = vec![Role::Alone; graph.nodes.len()];
-    for at in 0..graph.nodes.len() {
+/// The role of each of a graph's nodes, or of what passes made of them.
+pub(super) fn find(graph: &Graph, nodes: &[Node]) -> Vec<Role> {
+    let uses = Uses::new(graph, nodes);
+    let mut roles = vec![Role::Alone; nodes.len()];
+    for at in 0..nodes.len() {
         let Some(group) = uses.group(at) else {
             continue;
         };
@@ -60,17 +60,18 @@ pub(super) fn find(graph: &Graph) -> Vec<Role> {
 /// Who makes and reads each value.
 struct Uses<'a> {
     graph: &'a Graph,
+    nodes: &'a [Node],
     makers: Vec<Option<usize>>,
     /// The only reader of a value that is no output of the graph.
     readers: Vec<Option<usize>>,
 }
 
 impl<'a> Uses<'a> {
-    fn new(graph: &'a Graph) -> Self {
+    fn new(graph: &'a Graph, nodes: &'a [Node]) -> Self {
         let mut makers = vec![None; graph.values.len()];
         let mut counts = vec![0; graph.values.len()];
         let mut readers = vec![None; graph.values.len()];
-        for (at, node) in graph.nodes.iter().enumerate() {
+        for (at, node) in nodes.iter().enumerate() {
             for &ValueId(id) in &node.outputs {
                 makers[id] = Some(at);
             }
@@ -89,6 +90,7 @@ impl<'a> Uses<'a> {
         }
         Self {
             graph,
+            nodes,
             makers,
             readers,
         }
@@ -96,7 +98,7 @@ impl<'a> Uses<'a> {
 
     /// The block around a depthwise convolution.
     fn group(&self, depthwise: usize) -> Option<Group> {
-        let node = &self.graph.nodes[depthwise];
+        let node = &self.nodes[depthwise];
         if !matches!(node.op, Op::DepthwiseConv2d(_)) {
             return None;
         }
@@ -108,19 +110,19 @@ impl<'a> Uses<'a> {
             return None;
         }
         let project = self.readers[output.0]?;
-        let projection = &self.graph.nodes[project];
+        let projection = &self.nodes[project];
         if !self.is_pointwise(projection) || projection.inputs[0] != output {
             return None;
         }
         let expand = self.makers[input.0].filter(|&maker| {
-            let node = &self.graph.nodes[maker];
+            let node = &self.nodes[maker];
             self.readers[input.0] == Some(depthwise)
                 && matches!(node.op, Op::Conv2d(_))
                 && self.is_of_codes(node.inputs[0])
         });
         let result = projection.outputs[0];
         let add = self.readers[result.0].filter(|&reader| {
-            let node = &self.graph.nodes[reader];
+            let node = &self.nodes[reader];
             let shape = self.graph.shape(result);
             matches!(node.op, Op::Add(_))
                 && self.is_of_codes(node.outputs[0])
@@ -155,8 +157,8 @@ impl<'a> Uses<'a> {
 
 /// Lowers a block at its last node.
 pub(super) fn lower(lowering: &mut Lowering<'_>, group: Group) -> Result<()> {
-    let graph = lowering.graph;
-    let node = |at: usize| &graph.nodes[at];
+    let nodes = lowering.nodes;
+    let node = |at: usize| &nodes[at];
     let threads = lowering.options.threads;
     let expand = group
         .expand

@@ -8,10 +8,12 @@ mod memory;
 mod operators;
 mod post_process;
 
+use std::borrow::Cow;
+
 use super::step::{Kind, Step};
 use super::{CompileOptions, Plan, Port};
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Node, ValueId};
+use crate::graph::{Activation, Graph, Node, ValueId, passes};
 use crate::kernels::Kernels;
 use crate::kernels::requant::OutputStage;
 use crate::tensor::{DType, TensorData, TensorInfo};
@@ -33,6 +35,8 @@ struct Draft {
 /// What the lowering of one operator may look at and add to.
 struct Lowering<'a> {
     graph: &'a Graph,
+    /// The graph's nodes, less those folded into others.
+    nodes: &'a [Node],
     model: &'a str,
     kernels: &'a Kernels,
     options: CompileOptions,
@@ -46,19 +50,24 @@ pub(super) fn compile(
     kernels: &Kernels,
     options: CompileOptions,
 ) -> Result<Plan> {
+    let nodes = match options.keep_intermediates {
+        true => Cow::Borrowed(&graph.nodes),
+        false => Cow::Owned(passes::fold_pads(graph)),
+    };
     let mut lowering = Lowering {
         graph,
+        nodes: &nodes,
         model,
         kernels,
         options,
-        drafts: Vec::with_capacity(graph.nodes.len()),
+        drafts: Vec::with_capacity(nodes.len()),
         memory: Memory::new(graph, options.keep_intermediates),
     };
     let roles = match options.keep_intermediates {
-        true => vec![block::Role::Alone; graph.nodes.len()],
-        false => block::find(graph),
+        true => vec![block::Role::Alone; nodes.len()],
+        false => block::find(graph, &nodes),
     };
-    for (node, role) in graph.nodes.iter().zip(roles) {
+    for (node, role) in nodes.iter().zip(roles) {
         match role {
             block::Role::Alone => operators::lower(&mut lowering, node)?,
             block::Role::Inside => {}

@@ -171,7 +171,7 @@ fn trace(lowering: &Lowering<'_>, id: ValueId, left: usize) -> Option<Trace> {
 fn maker(lowering: &Lowering<'_>, id: ValueId) -> Option<(Option<usize>, ValueId)> {
     let graph = lowering.graph;
     let reads = |node: &Node| node.inputs.iter().filter(|&&input| input == id).count();
-    let readers: usize = graph.nodes.iter().map(reads).sum();
+    let readers: usize = lowering.nodes.iter().map(reads).sum();
     if lowering.options.keep_intermediates || readers != 1 || graph.outputs.contains(&id) {
         return None;
     }
@@ -180,7 +180,8 @@ fn maker(lowering: &Lowering<'_>, id: ValueId) -> Option<(Option<usize>, ValueId
         let inputs = &lowering.drafts[at].inputs;
         return (inputs.len() == 1).then(|| (Some(at), inputs[0]));
     }
-    let node = graph.nodes.iter().find(|node| node.outputs.contains(&id))?;
+    let mut nodes = lowering.nodes.iter();
+    let node = nodes.find(|node| node.outputs.contains(&id))?;
     let is_alias = matches!(node.op, Op::Reshape | Op::Quantize);
     is_alias.then(|| (None, node.inputs[0]))
 }
