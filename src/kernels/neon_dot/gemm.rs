@@ -95,6 +95,7 @@ impl Block<'_> {
 
     /// `4 * QUADS` channels of every row, of which those that there are are written.
     #[target_feature(enable = "neon,dotprod")]
+    #[inline(never)]
     fn run_rows<const QUADS: usize, const PATH: u8>(&self, out: &mut [i8]) {
         let bytes = if PATH == SUMS { 4 } else { 1 };
         let last = self.rows - 1;
@@ -103,25 +104,29 @@ impl Block<'_> {
         assert!(self.channels <= 4 * QUADS && self.scales.len() >= NR);
         assert!(out.len() >= last * self.out_stride + self.channels * bytes);
         assert!(self.row_terms.is_empty() || self.row_terms.len() == self.rows);
-        let out = out.as_mut_ptr();
-        let mut row = 0;
-        // SAFETY: the asserts above, and the conditions leave as many rows as a tile has.
+        let (mut a, mut out) = (self.a.as_ptr(), out.as_mut_ptr());
+        let mut terms = self.row_terms.as_ptr();
+        // SAFETY: the asserts above, and there are as many rows as a tile has.
         unsafe {
-            while row + MR <= self.rows {
-                self.tile::<MR, QUADS, PATH>(row, out);
-                row += MR;
+            for _ in 0..self.rows / MR {
+                self.tile::<MR, QUADS, PATH>(a, terms, out);
+                a = a.wrapping_add(MR * self.a_stride);
+                out = out.wrapping_add(MR * self.out_stride);
+                terms = terms.wrapping_add(MR);
             }
-            if row + 2 <= self.rows {
-                self.tile::<2, QUADS, PATH>(row, out);
-                row += 2;
+            if self.rows & 2 != 0 {
+                self.tile::<2, QUADS, PATH>(a, terms, out);
+                a = a.wrapping_add(2 * self.a_stride);
+                out = out.wrapping_add(2 * self.out_stride);
+                terms = terms.wrapping_add(2);
             }
-            if row < self.rows {
-                self.tile::<1, QUADS, PATH>(row, out);
+            if self.rows & 1 != 0 {
+                self.tile::<1, QUADS, PATH>(a, terms, out);
             }
         }
     }
 
-    /// Makes `ROWS` rows from row `first` on.
+    /// Makes `ROWS` rows: those that begin at `a`, `terms` and `out`.
     ///
     /// # Safety
     /// What [`Block::run_rows`] asserts holds, and the rows exist.
@@ -129,36 +134,33 @@ impl Block<'_> {
     #[inline]
     unsafe fn tile<const ROWS: usize, const QUADS: usize, const PATH: u8>(
         &self,
-        first: usize,
+        a: *const i8,
+        terms: *const i32,
         out: *mut i8,
     ) {
         // SAFETY: the caller vouches for the rows and their lengths; there are `NR` scales.
         unsafe {
-            let acc = self.multiply::<ROWS, QUADS>(first);
+            let acc = self.multiply::<ROWS, QUADS, PATH>(a);
             let mut scales = [vdupq_n_f32(0.0); 4];
             for quad in 0..QUADS {
                 scales[quad] = vld1q_f32(self.scales.as_ptr().add(4 * quad));
             }
             for row in 0..ROWS {
-                let to = out.add((first + row) * self.out_stride);
+                let to = out.add(row * self.out_stride);
                 let mut sums = [vdupq_n_s32(0); 4];
-                sums[..QUADS].copy_from_slice(&acc[row]);
-                if matches!(PATH, ANY | SMALL) && !self.row_terms.is_empty() {
-                    let term = vld1q_dup_s32(self.row_terms.as_ptr().add(first + row));
-                    for sums in &mut sums {
-                        *sums = vaddq_s32(*sums, term);
+                for quad in 0..QUADS {
+                    sums[quad] = acc[row][quad];
+                    if matches!(PATH, ANY | SMALL) && !self.row_terms.is_empty() {
+                        sums[quad] = vaddq_s32(sums[quad], vld1q_dup_s32(terms.add(row)));
                     }
                 }
+                let channels = match PATH {
+                    SMALL_UNSIGNED | SMALL_SIGNED => NR,
+                    _ => self.channels,
+                };
                 match PATH {
-                    SUMS => store_sums(sums, to.cast(), self.channels),
-                    SMALL_UNSIGNED | SMALL_SIGNED => {
-                        store(requantize::<PATH>(sums, scales, self.stage), to, NR);
-                    }
-                    _ => store(
-                        requantize::<PATH>(sums, scales, self.stage),
-                        to,
-                        self.channels,
-                    ),
+                    SUMS => store_sums(sums, to.cast(), channels),
+                    _ => store(requantize::<PATH>(sums, scales, self.stage), to, channels),
                 }
             }
         }
@@ -173,9 +175,9 @@ impl Block<'_> {
     /// As of [`Block::tile`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
-    unsafe fn multiply<const ROWS: usize, const QUADS: usize>(
+    unsafe fn multiply<const ROWS: usize, const QUADS: usize, const PATH: u8>(
         &self,
-        first: usize,
+        first: *const i8,
     ) -> [[int32x4_t; QUADS]; ROWS] {
         // SAFETY: each group reads `NR * KR` bytes of the weights, each four, whole or not, 16 bytes of every row.
         unsafe {
@@ -183,7 +185,7 @@ impl Block<'_> {
             let mut weights = self.weights.as_ptr();
             let mut a = [std::ptr::null(); ROWS];
             for row in 0..ROWS {
-                a[row] = self.a.as_ptr().add((first + row) * self.a_stride);
+                a[row] = first.add(row * self.a_stride);
             }
             let mut x = [vdupq_n_s8(0); ROWS];
             let mut y = [vdupq_n_s8(0); ROWS];

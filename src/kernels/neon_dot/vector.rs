@@ -20,7 +20,7 @@ pub(super) fn dot_lane<const LANE: i32>(
             weights = in(vreg) weights,
             x = in(vreg) x,
             lane = const LANE,
-            options(pure, nomem, nostack, preserves_flags),
+            options(nomem, nostack, preserves_flags),
         );
     }
     acc
