@@ -43,6 +43,8 @@ pub struct PackedWeights {
     scales: Vec<f32>,
     /// Of each block, whether its sums need the row's term.
     row_term_blocks: Vec<bool>,
+    /// Of each block, [`PackedWeights::has_small_results`].
+    small_blocks: Vec<bool>,
     has_minimum: bool,
 }
 
@@ -80,6 +82,25 @@ impl WeightsSource<'_> {
         }
     }
 
+    /// Whether the results of a channel with weights `row` are small for all activations: see
+    /// [`PackedWeights::has_small_results`].
+    fn is_small(&self, channel: usize, row: &[i8]) -> bool {
+        let (za, zw) = (
+            i64::from(self.input_zero_point),
+            i64::from(self.weight_zero_point),
+        );
+        let (mut low, mut high) = (i64::from(self.bias[channel]), i64::from(self.bias[channel]));
+        for &weight in row {
+            let weight = i64::from(weight) - zw;
+            let ends = [(-128 - za) * weight, (127 - za) * weight];
+            low += ends[0].min(ends[1]);
+            high += ends[0].max(ends[1]);
+        }
+        let furthest = high.max(-low);
+        let scaled = furthest as f64 * f64::from(self.scales[channel]);
+        furthest < 1 << 22 && scaled < 32_000.0
+    }
+
     /// The codes as they will be packed, block after block: to choose a kernel by.
     pub fn has_minimum(&self, nr: usize) -> bool {
         let depth = self.depth();
@@ -108,6 +129,7 @@ impl PackedWeights {
             bias: source.bias.to_vec(),
             scales: source.scales.to_vec(),
             row_term_blocks: Vec::with_capacity(padded / tile.nr),
+            small_blocks: Vec::with_capacity(padded / tile.nr),
             has_minimum: source.has_minimum(tile.nr),
         };
         packed.bias.resize(padded, 0);
@@ -115,6 +137,9 @@ impl PackedWeights {
         let blocks = source.weights.chunks((tile.nr * depth).max(1));
         for (block, weights) in blocks.enumerate() {
             packed.pack_block(block, weights, &source);
+            let mut rows = weights.chunks_exact(depth.max(1)).enumerate();
+            let is_small = rows.all(|(n, row)| source.is_small(block * tile.nr + n, row));
+            packed.small_blocks.push(is_small);
         }
         packed
     }
@@ -193,6 +218,12 @@ impl PackedWeights {
         self.row_term_blocks.contains(&true)
     }
 
+    /// Whether, whatever the activations, sums of block `block` (bias and row term included) lie within 2^22 and, times
+    /// their scales, within 32,000, both either side of 0.
+    pub fn has_small_results(&self, block: usize) -> bool {
+        self.small_blocks[block]
+    }
+
     /// Whether any packed weight is -128: then two products may not be summed in int16.
     pub fn has_minimum(&self) -> bool {
         self.has_minimum
@@ -200,7 +231,7 @@ impl PackedWeights {
 
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
-        self.data.len() + 4 * (self.bias.len() + self.scales.len()) + self.row_term_blocks.len()
+        self.data.len() + 4 * (self.bias.len() + self.scales.len()) + 2 * self.blocks()
     }
 }
 
