@@ -29,6 +29,67 @@ pub struct Tile {
     pub offset: i32,
 }
 
+/// A `kr` of this long: a kernel sums several products in int16, as [`PackedWeights::chains`] says. A last group that is
+/// at most half full is packed half as wide.
+pub const LONG_GROUP: usize = 32;
+
+/// Depths of a long group that meet in one lane of int16 lie this far apart.
+const LANES: usize = 8;
+
+impl Tile {
+    fn is_long(&self) -> bool {
+        self.kr == LONG_GROUP
+    }
+
+    /// Elements for one channel in the group that begins at element `start` of a depth.
+    fn group_width(&self, start: usize, depth: usize) -> usize {
+        match self.is_long() && depth - start <= LONG_GROUP / 2 {
+            true => LONG_GROUP / 2,
+            false => self.kr,
+        }
+    }
+
+    /// Elements for one channel in all groups.
+    fn packed_depth(&self, depth: usize) -> usize {
+        match self.is_long() {
+            true => depth.next_multiple_of(LONG_GROUP / 2),
+            false => depth.next_multiple_of(self.kr),
+        }
+    }
+}
+
+/// How many products of each lane, those of depths 8 apart, fit into int16 in a group of [`LONG_GROUP`] depths: for
+/// every channel of a block and whatever the activations are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chain {
+    One,
+    /// The first two and the last two of a lane.
+    Two,
+    Four,
+}
+
+impl Chain {
+    /// Of one channel's weights: a group or half a group.
+    fn of(group: &[i8]) -> Self {
+        let lane = |part: &[i8], lane: usize| {
+            let sum = |sign: i32| -> i32 {
+                let weights = part.iter().skip(lane).step_by(LANES);
+                weights.map(|&w| (i32::from(w) * sign).max(0)).sum()
+            };
+            let (positive, negative) = (sum(1), sum(-1));
+            127 * positive + 128 * negative <= 32767 && 128 * positive + 127 * negative <= 32768
+        };
+        let fits = |part: &[i8]| (0..LANES).all(|at| lane(part, at));
+        if group.len() == LONG_GROUP && fits(group) {
+            Self::Four
+        } else if group.chunks(2 * LANES).all(fits) {
+            Self::Two
+        } else {
+            Self::One
+        }
+    }
+}
+
 /// Weights, bias and scales of one matrix product, packed for one [`Tile`].
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
@@ -37,6 +98,8 @@ pub struct PackedWeights {
     depth: usize,
     /// `[channels / nr][depth / kr][nr][kr]`, both divisions rounded up, filled up with 0.
     data: Vec<i8>,
+    /// `[channels / nr][depth / kr]`; empty unless `kr` is [`LONG_GROUP`].
+    chains: Vec<Chain>,
     /// Folded bias, filled up with 0 to whole blocks.
     bias: Vec<i32>,
     /// Requantization scales, filled up with 1 to whole blocks.
@@ -99,12 +162,12 @@ impl PackedWeights {
     pub fn new(source: WeightsSource<'_>, tile: Tile) -> Self {
         let (channels, depth) = (source.scales.len(), source.depth());
         let padded = channels.next_multiple_of(tile.nr);
-        let groups = depth.div_ceil(tile.kr);
         let mut packed = Self {
             tile,
             channels,
             depth,
-            data: vec![0; padded * groups * tile.kr],
+            data: vec![0; padded * tile.packed_depth(depth)],
+            chains: Vec::new(),
             bias: source.bias.to_vec(),
             scales: source.scales.to_vec(),
             row_term_blocks: Vec::with_capacity(padded / tile.nr),
@@ -127,12 +190,14 @@ impl PackedWeights {
         let constant = (self.depth as i32)
             .wrapping_mul(source.input_zero_point)
             .wrapping_mul(row_zero_point);
-        let first = block * self.depth.div_ceil(kr) * nr * kr;
+        let first = block * self.block_bytes();
         for (n, row) in weights.chunks_exact(self.depth.max(1)).enumerate() {
             let mut sum = 0;
             for (k, &weight) in row.iter().enumerate() {
                 let weight = i32::from(weight) - taken_off;
-                self.data[first + (k / kr * nr + n) * kr + k % kr] = weight as i8;
+                let start = k / kr * kr;
+                let width = self.tile.group_width(start, self.depth);
+                self.data[first + start * nr + n * width + k % kr] = weight as i8;
                 sum += weight;
             }
             let bias = &mut self.bias[block * nr + n];
@@ -140,6 +205,21 @@ impl PackedWeights {
                 .wrapping_sub((source.input_zero_point + offset).wrapping_mul(sum))
                 .wrapping_add(constant);
         }
+        if self.tile.is_long() {
+            let groups = self.data[first..].chunks(nr * kr);
+            let groups = groups.take(self.depth.div_ceil(kr));
+            let starts = (0..self.depth).step_by(kr);
+            for (group, start) in groups.zip(starts) {
+                let width = self.tile.group_width(start, self.depth);
+                let rows = group[..nr * width].chunks_exact(width);
+                let least = rows.map(Chain::of).min();
+                self.chains.push(least.unwrap_or(Chain::One));
+            }
+        }
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.tile.packed_depth(self.depth) * self.tile.nr
     }
 
     /// The tile that the weights are packed for.
@@ -169,8 +249,17 @@ impl PackedWeights {
 
     /// Packed bytes of block `block`.
     pub fn block(&self, block: usize) -> &[i8] {
-        let size = self.depth.div_ceil(self.tile.kr) * self.tile.nr * self.tile.kr;
+        let size = self.block_bytes();
         &self.data[block * size..(block + 1) * size]
+    }
+
+    /// What may be summed in int16 in each group of block `block`.
+    ///
+    /// # Panics
+    /// Unless `kr` is [`LONG_GROUP`].
+    pub fn chains(&self, block: usize) -> &[Chain] {
+        let groups = self.depth.div_ceil(LONG_GROUP);
+        &self.chains[block * groups..(block + 1) * groups]
     }
 
     /// Folded bias of block `block`, `nr` long.
@@ -200,7 +289,8 @@ impl PackedWeights {
 
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
-        self.data.len() + 4 * (self.bias.len() + self.scales.len()) + self.row_term_blocks.len()
+        let words = self.bias.len() + self.scales.len();
+        self.data.len() + 4 * words + self.row_term_blocks.len() + self.chains.len()
     }
 }
 
