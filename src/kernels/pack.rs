@@ -29,7 +29,7 @@ pub struct Tile {
     pub offset: i32,
 }
 
-/// A `kr` of this long: a kernel sums several products in int16, as [`PackedWeights::chains`] says. A last group that is
+/// A `kr` of this long: a kernel sums several products in int16, as [`PackedWeights::steps`] says. A last group that is
 /// at most half full is packed half as wide.
 pub const LONG_GROUP: usize = 32;
 
@@ -49,6 +49,10 @@ impl Tile {
         }
     }
 
+    fn padding(&self) -> usize {
+        if self.is_long() { WEIGHTS_PADDING } else { 0 }
+    }
+
     /// Elements for one channel in all groups.
     fn packed_depth(&self, depth: usize) -> usize {
         match self.is_long() {
@@ -58,36 +62,33 @@ impl Tile {
     }
 }
 
-/// How many products of each lane, those of depths 8 apart, fit into int16 in a group of [`LONG_GROUP`] depths: for
-/// every channel of a block and whatever the activations are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Chain {
-    One,
-    /// The first two and the last two of a lane.
-    Two,
-    Four,
+/// Readable bytes behind the packed weights of long groups.
+pub const WEIGHTS_PADDING: usize = 128;
+
+/// What a kernel of long groups does with one group of a block: how many products of a lane it sums in int16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The first two and the last two.
+    Pairs = 0,
+    /// All four.
+    Four = 1,
+    /// Half a group: its two.
+    Half = 2,
+    /// Behind the last group.
+    End = 4,
 }
 
-impl Chain {
-    /// Of one channel's weights: a group or half a group.
-    fn of(group: &[i8]) -> Self {
-        let lane = |part: &[i8], lane: usize| {
-            let sum = |sign: i32| -> i32 {
-                let weights = part.iter().skip(lane).step_by(LANES);
-                weights.map(|&w| (i32::from(w) * sign).max(0)).sum()
-            };
-            let (positive, negative) = (sum(1), sum(-1));
-            127 * positive + 128 * negative <= 32767 && 128 * positive + 127 * negative <= 32768
+/// Whether int16 holds the sum of each lane's products, those of depths 8 apart, whatever the activations are.
+fn lanes_fit(weights: &[i8]) -> bool {
+    (0..LANES).all(|lane| {
+        let sum = |sign: i32| -> i32 {
+            let weights = weights.iter().skip(lane).step_by(LANES);
+            weights.map(|&w| (i32::from(w) * sign).max(0)).sum()
         };
-        let fits = |part: &[i8]| (0..LANES).all(|at| lane(part, at));
-        if group.len() == LONG_GROUP && fits(group) {
-            Self::Four
-        } else if group.chunks(2 * LANES).all(fits) {
-            Self::Two
-        } else {
-            Self::One
-        }
-    }
+        let (positive, negative) = (sum(1), sum(-1));
+        127 * positive + 128 * negative <= 32767 && 128 * positive + 127 * negative <= 32768
+    })
 }
 
 /// Weights, bias and scales of one matrix product, packed for one [`Tile`].
@@ -98,8 +99,10 @@ pub struct PackedWeights {
     depth: usize,
     /// `[channels / nr][depth / kr][nr][kr]`, both divisions rounded up, filled up with 0.
     data: Vec<i8>,
-    /// `[channels / nr][depth / kr]`; empty unless `kr` is [`LONG_GROUP`].
-    chains: Vec<Chain>,
+    /// `[channels / nr][depth / kr + 1]`; empty unless `kr` is [`LONG_GROUP`].
+    steps: Vec<Step>,
+    /// Of each block, whether the steps hold.
+    steps_fit: Vec<bool>,
     /// Folded bias, filled up with 0 to whole blocks.
     bias: Vec<i32>,
     /// Requantization scales, filled up with 1 to whole blocks.
@@ -166,8 +169,9 @@ impl PackedWeights {
             tile,
             channels,
             depth,
-            data: vec![0; padded * tile.packed_depth(depth)],
-            chains: Vec::new(),
+            data: vec![0; padded * tile.packed_depth(depth) + tile.padding()],
+            steps: Vec::new(),
+            steps_fit: Vec::new(),
             bias: source.bias.to_vec(),
             scales: source.scales.to_vec(),
             row_term_blocks: Vec::with_capacity(padded / tile.nr),
@@ -206,16 +210,26 @@ impl PackedWeights {
                 .wrapping_add(constant);
         }
         if self.tile.is_long() {
-            let groups = self.data[first..].chunks(nr * kr);
-            let groups = groups.take(self.depth.div_ceil(kr));
-            let starts = (0..self.depth).step_by(kr);
-            for (group, start) in groups.zip(starts) {
-                let width = self.tile.group_width(start, self.depth);
-                let rows = group[..nr * width].chunks_exact(width);
-                let least = rows.map(Chain::of).min();
-                self.chains.push(least.unwrap_or(Chain::One));
-            }
+            self.plan_steps(block);
         }
+    }
+
+    fn plan_steps(&mut self, block: usize) {
+        let Tile { nr, kr, .. } = self.tile;
+        let first = block * self.block_bytes();
+        let mut fits = true;
+        for start in (0..self.depth).step_by(kr) {
+            let width = self.tile.group_width(start, self.depth);
+            let group = &self.data[first + start * nr..][..nr * width];
+            fits &= group.chunks_exact(2 * LANES).all(lanes_fit);
+            self.steps.push(match width {
+                LONG_GROUP if group.chunks_exact(width).all(lanes_fit) => Step::Four,
+                LONG_GROUP => Step::Pairs,
+                _ => Step::Half,
+            });
+        }
+        self.steps.push(Step::End);
+        self.steps_fit.push(fits);
     }
 
     fn block_bytes(&self) -> usize {
@@ -253,13 +267,20 @@ impl PackedWeights {
         &self.data[block * size..(block + 1) * size]
     }
 
-    /// What may be summed in int16 in each group of block `block`.
+    /// Packed bytes of block `block` of long groups and [`WEIGHTS_PADDING`] bytes behind them.
+    pub fn block_and_padding(&self, block: usize) -> &[i8] {
+        let size = self.block_bytes();
+        &self.data[block * size..(block + 1) * size + WEIGHTS_PADDING]
+    }
+
+    /// How to multiply block `block`; `None` if not even pairs of products fit into int16.
     ///
     /// # Panics
     /// Unless `kr` is [`LONG_GROUP`].
-    pub fn chains(&self, block: usize) -> &[Chain] {
-        let groups = self.depth.div_ceil(LONG_GROUP);
-        &self.chains[block * groups..(block + 1) * groups]
+    pub fn steps(&self, block: usize) -> Option<&[Step]> {
+        let steps = self.depth.div_ceil(LONG_GROUP) + 1;
+        let steps = &self.steps[block * steps..(block + 1) * steps];
+        self.steps_fit[block].then_some(steps)
     }
 
     /// Folded bias of block `block`, `nr` long.
@@ -290,7 +311,7 @@ impl PackedWeights {
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
         let words = self.bias.len() + self.scales.len();
-        self.data.len() + 4 * words + self.row_term_blocks.len() + self.chains.len()
+        self.data.len() + 4 * words + self.row_term_blocks.len() + self.steps.len()
     }
 }
 

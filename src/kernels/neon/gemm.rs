@@ -1,24 +1,21 @@
 //! The matrix product for Armv8.0.
 //!
-//! A lane of int16 sums the products of two depths, or of four where [`PackedWeights::chains`] allows it: `SMULL`, then
-//! `SMLAL`. `SADALP` adds two neighbouring lanes to int32. Every accumulator belongs to one row and one channel and holds
-//! four partial sums; `ADDP` adds them up at the end.
+//! A lane of int16 sums the products of two depths, or of four where the packer has proved that they fit ([`Step`]):
+//! `SMULL`, then `SMLAL`. `SADALP` adds two neighbouring lanes to int32. Every accumulator belongs to one row and one
+//! channel and holds four partial sums; `ADDP` adds them up at the end.
 
-use std::arch::aarch64::{float32x4_t, int8x16_t, int16x8_t, int32x4_t};
+use std::arch::aarch64::{float32x4_t, int32x4_t};
 use std::ops::Range;
 
-use super::output::{
-    CodesStage, load, load_2, load_f32, load_i32, needs_clamp, store_4, store_some, store_sums,
-};
+use super::output::{CodesStage, load_f32, load_i32, needs_clamp, store_4, store_some, store_sums};
 use super::registers::*;
-use crate::kernels::gemm::{Gemm, GemmKernel, Output};
-use crate::kernels::pack::{Chain, LONG_GROUP, PackedWeights, Tile};
+use super::tile::{ROW_OVERREAD, multiply_1_row, multiply_4_rows};
+use crate::kernels::gemm::{GEMM_OVERREAD, Gemm, GemmKernel, Output};
+use crate::kernels::pack::{LONG_GROUP, PackedWeights, Step, Tile, WEIGHTS_PADDING};
 use crate::kernels::requant::OutputStage;
 
 const MR: usize = 4;
 const NR: usize = 4;
-/// Depths of half a group.
-const HALF: usize = LONG_GROUP / 2;
 
 pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
     name: "i8_gemm_4x4c32_neon",
@@ -34,7 +31,8 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
 }];
 
 fn gemm_4x4c32(gemm: Gemm<'_>) {
-    let depth = gemm.weights.depth().next_multiple_of(HALF);
+    const { assert!(GEMM_OVERREAD >= LONG_GROUP / 2 + ROW_OVERREAD) };
+    let depth = gemm.weights.depth() + GEMM_OVERREAD;
     assert!(gemm.a.len() >= (gemm.rows - 1) * gemm.a_stride + depth);
     let product = Product {
         a: gemm.a,
@@ -56,8 +54,8 @@ fn gemm_4x4c32(gemm: Gemm<'_>) {
     }
 }
 
-/// A [`Gemm`] without its output. Whoever makes one asserts that the depth, rounded up to [`HALF`], is readable in every
-/// row of `a`.
+/// A [`Gemm`] without its output. Whoever makes one asserts that the depth and [`GEMM_OVERREAD`] bytes are readable in
+/// every row of `a`.
 struct Product<'a> {
     a: &'a [i8],
     a_stride: usize,
@@ -95,14 +93,12 @@ impl Product<'_> {
             // output.
             unsafe {
                 while first + MR <= self.rows {
-                    to.tile(first, block.multiply::<MR>(self.row(first), self.a_stride));
+                    to.tile(first, block.multiply_4(self.row(first), self.a_stride));
                     first += MR;
                 }
-                match self.rows - first {
-                    3 => to.tile(first, block.multiply::<3>(self.row(first), self.a_stride)),
-                    2 => to.tile(first, block.multiply::<2>(self.row(first), self.a_stride)),
-                    1 => to.tile(first, block.multiply::<1>(self.row(first), self.a_stride)),
-                    _ => {}
+                while first < self.rows {
+                    to.tile(first, block.multiply_1(self.row(first)));
+                    first += 1;
                 }
             }
         }
@@ -115,7 +111,7 @@ impl Product<'_> {
             let block = Block::new(self.weights, block);
             for row in 0..self.rows {
                 // SAFETY: whoever made the product asserted that its rows are long enough.
-                let [sums] = unsafe { block.multiply::<1>(self.row(row), self.a_stride) };
+                let [sums] = unsafe { block.multiply_1(self.row(row)) };
                 let out = &mut out[row * self.out_stride + at * NR..][..channels];
                 store_sums(vaddq_s32(sums, bias), out);
             }
@@ -175,147 +171,74 @@ impl<const CLAMP: bool> Codes<'_, CLAMP> {
 
 /// Packed weights of 4 channels.
 struct Block<'a> {
+    /// [`WEIGHTS_PADDING`] bytes follow.
     weights: &'a [i8],
-    /// Of each whole group.
-    whole: &'a [Chain],
-    /// Of the half group behind the whole ones.
-    half: Option<Chain>,
+    steps: Option<&'a [Step]>,
 }
-
-/// The four partial sums of each row and channel.
-type Partial<const ROWS: usize> = [[int32x4_t; NR]; ROWS];
 
 impl<'a> Block<'a> {
     fn new(weights: &'a PackedWeights, block: usize) -> Self {
-        let chains = weights.chains(block);
-        let weights = weights.block(block);
-        let (whole, half) = chains.split_at(weights.len() / (NR * LONG_GROUP));
-        let depth = whole.len() * LONG_GROUP + half.len() * HALF;
-        assert!(half.len() <= 1 && weights.len() == NR * depth);
+        let steps = weights.steps(block);
+        assert!(steps.is_none_or(|steps| steps.last() == Some(&Step::End)));
         Self {
-            weights,
-            whole,
-            half: half.first().copied(),
+            weights: weights.block_and_padding(block),
+            steps,
         }
     }
 
-    /// The sums of some rows without the bias.
+    /// The sums of 4 rows, `a_stride` apart, without the bias.
     ///
     /// # Safety
-    /// The depth, rounded up to [`HALF`], is readable in each row; the first is at `a`.
+    /// In each row, the first of which is at `a`, the packed depth and [`ROW_OVERREAD`] bytes are readable.
     #[inline(always)]
-    unsafe fn multiply<const ROWS: usize>(
-        &self,
-        a: *const i8,
-        a_stride: usize,
-    ) -> [int32x4_t; ROWS] {
-        let mut acc = [[vdupq_n_s32(0); NR]; ROWS];
-        let mut rows = [a; ROWS];
-        let mut w = self.weights.as_ptr();
-        // SAFETY: the caller's contract for `a`; `Block::new` asserts the length of the weights.
+    unsafe fn multiply_4(&self, a: *const i8, a_stride: usize) -> [int32x4_t; MR] {
+        // SAFETY: the caller's contract; `new` and the packer see to the weights and the steps.
         unsafe {
-            for row in 1..ROWS {
-                rows[row] = rows[row - 1].add(a_stride);
-            }
-            // The first group on its own, so that it sets the accumulators in place of adding to 0.
-            if let Some((&first, rest)) = self.whole.split_first() {
-                group(&mut acc, &mut rows, &mut w, first);
-                for &chain in rest {
-                    group(&mut acc, &mut rows, &mut w, chain);
-                }
-            }
-            if let Some(chain) = self.half {
-                half_group(&mut acc, &rows, w, chain);
+            match self.steps {
+                Some(steps) => multiply_4_rows(a, a_stride, self.weights.as_ptr(), steps),
+                None => [0, 1, 2, 3].map(|row: usize| self.multiply_wide(a.add(row * a_stride))),
             }
         }
-        let mut sums = [acc[0][0]; ROWS];
-        for row in 0..ROWS {
-            let [a, b, c, d] = acc[row];
-            sums[row] = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
-        }
-        sums
     }
-}
 
-/// Adds the products of a whole group and moves on behind it.
-///
-/// # Safety
-/// [`LONG_GROUP`] codes are readable at each of `a`, and for each channel at `w`.
-#[inline(always)]
-unsafe fn group<const ROWS: usize>(
-    acc: &mut Partial<ROWS>,
-    a: &mut [*const i8; ROWS],
-    w: &mut *const i8,
-    chain: Chain,
-) {
-    let mut x = [[vdupq_n_s8(0); 2]; ROWS];
-    // SAFETY: the caller's contract.
-    unsafe {
-        for row in 0..ROWS {
-            x[row] = load_2(a[row]);
-            a[row] = a[row].add(LONG_GROUP);
+    /// The sums of 1 row.
+    ///
+    /// # Safety
+    /// As for [`Block::multiply_4`].
+    #[inline(always)]
+    unsafe fn multiply_1(&self, a: *const i8) -> [int32x4_t; 1] {
+        // SAFETY: the caller's contract; `new` and the packer see to the weights and the steps.
+        unsafe {
+            match self.steps {
+                Some(steps) => [multiply_1_row(a, self.weights.as_ptr(), steps)],
+                None => [self.multiply_wide(a)],
+            }
         }
     }
-    for n in 0..NR {
+
+    /// The sums of 1 row whose products do not fit into int16 in pairs: rare, and so plain.
+    ///
+    /// # Safety
+    /// As for [`Block::multiply_4`].
+    #[inline(never)]
+    unsafe fn multiply_wide(&self, a: *const i8) -> int32x4_t {
+        let depth = (self.weights.len() - WEIGHTS_PADDING) / NR;
         // SAFETY: the caller's contract.
-        let w = unsafe { load_2(w.add(n * LONG_GROUP)) };
-        for row in 0..ROWS {
-            let (acc, x) = (&mut acc[row][n], x[row]);
-            match chain {
-                Chain::Four => {
-                    let three = vmlal_s8(pair(x[0], w[0]), vget_low_s8(x[1]), vget_low_s8(w[1]));
-                    *acc = vpadalq_s16(*acc, vmlal_high_s8(three, x[1], w[1]));
-                }
-                _ => {
-                    *acc = add_16(*acc, x[0], w[0], chain);
-                    *acc = add_16(*acc, x[1], w[1], chain);
-                }
+        let a = unsafe { std::slice::from_raw_parts(a, depth) };
+        let mut sums = [0; NR];
+        for (a, group) in a
+            .chunks(LONG_GROUP)
+            .zip(self.weights.chunks(NR * LONG_GROUP))
+        {
+            for (sum, w) in sums.iter_mut().zip(group.chunks_exact(a.len())) {
+                *sum += dot(a, w);
             }
         }
-    }
-    // SAFETY: the caller's contract.
-    *w = unsafe { w.add(NR * LONG_GROUP) };
-}
-
-/// Adds the products of half a group.
-///
-/// # Safety
-/// [`HALF`] codes are readable at each of `a`, and for each channel at `w`.
-#[inline(always)]
-unsafe fn half_group<const ROWS: usize>(
-    acc: &mut Partial<ROWS>,
-    a: &[*const i8; ROWS],
-    w: *const i8,
-    chain: Chain,
-) {
-    let mut x = [vdupq_n_s8(0); ROWS];
-    for row in 0..ROWS {
-        // SAFETY: the caller's contract.
-        x[row] = unsafe { load(a[row]) };
-    }
-    for n in 0..NR {
-        // SAFETY: the caller's contract.
-        let w = unsafe { load(w.add(n * HALF)) };
-        for row in 0..ROWS {
-            acc[row][n] = add_16(acc[row][n], x[row], w, chain);
-        }
+        load_i32(&sums, 0)
     }
 }
 
-/// Adds 16 products.
-#[inline(always)]
-fn add_16(acc: int32x4_t, x: int8x16_t, w: int8x16_t, chain: Chain) -> int32x4_t {
-    match chain {
-        Chain::One => {
-            let acc = vpadalq_s16(acc, vmull_s8(vget_low_s8(x), vget_low_s8(w)));
-            vpadalq_s16(acc, vmull_high_s8(x, w))
-        }
-        _ => vpadalq_s16(acc, pair(x, w)),
-    }
-}
-
-/// Two products in each lane.
-#[inline(always)]
-fn pair(x: int8x16_t, w: int8x16_t) -> int16x8_t {
-    vmlal_high_s8(vmull_s8(vget_low_s8(x), vget_low_s8(w)), x, w)
+fn dot(a: &[i8], w: &[i8]) -> i32 {
+    let products = a.iter().zip(w).map(|(&a, &w)| i32::from(a) * i32::from(w));
+    products.sum()
 }

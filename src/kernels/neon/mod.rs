@@ -4,6 +4,7 @@
 mod gemm;
 mod output;
 mod registers;
+mod tile;
 
 use std::arch::aarch64::*;
 
