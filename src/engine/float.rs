@@ -103,6 +103,7 @@ impl FloatEngine {
                 shape: info.shape.clone(),
                 kernel: "tract".into(),
                 macs,
+                bytes: 0,
             }
         });
         let infos = |slots: &[usize]| -> Vec<TensorInfo> {

@@ -111,6 +111,7 @@ impl Engine for IntegerEngine {
             shape: step.output.shape,
             kernel: step.kernel,
             macs: step.macs,
+            bytes: step.bytes,
         };
         self.plan.steps().map(describe).collect()
     }

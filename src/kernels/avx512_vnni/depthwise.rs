@@ -8,9 +8,10 @@
 //! pixels, from as many stretches of the row.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::output::Stage;
-use super::vector::{LANES, Rows};
+use super::vector::{LANES, Rows, load_i8, load_some_i32};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
 
 /// Channels of a block.
@@ -77,12 +78,7 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     packed
 }
 
-fn pack_block(
-    weights: &DepthwiseWeights,
-    block: std::ops::Range<usize>,
-    term: usize,
-    data: &mut Vec<i8>,
-) {
+fn pack_block(weights: &DepthwiseWeights, block: Range<usize>, term: usize, data: &mut Vec<i8>) {
     let [rows, columns] = weights.kernel;
     let width = BLOCK / stretches(block.len());
     for first_row in (0..rows).step_by(GROUP) {
@@ -117,24 +113,36 @@ fn summand(tap: i16, term: usize) -> i8 {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn depthwise(mut row: Depthwise<'_>) {
     for first in (0..row.channels).step_by(BLOCK) {
-        let count = BLOCK.min(row.channels - first);
-        match stretches(count) {
-            1 => Block::<1>::new(&row, first, count).run(&mut row),
-            2 => Block::<2>::new(&row, first, count).run(&mut row),
-            _ => Block::<4>::new(&row, first, count).run(&mut row),
+        let channels = first..row.channels.min(first + BLOCK);
+        match stretches(channels.len()) {
+            1 => block::<1>(&mut row, channels),
+            2 => block::<2>(&mut row, channels),
+            _ => block::<4>(&mut row, channels),
         }
     }
 }
 
-/// A block of channels, of pixels from `STRETCHES` stretches of the row at a time.
-struct Block<'a, const STRETCHES: usize> {
+/// Makes a block of channels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn block<const STRETCHES: usize>(row: &mut Depthwise<'_>, channels: Range<usize>) {
+    let is_narrow = row.weights.packed.usable[(row.first_channel + channels.start) / BLOCK];
+    match (row.weights.kernel, row.stride, row.dilation) {
+        ([3, 3], 1, 1) if is_narrow => Block::<STRETCHES, 1>::new(row, channels).roll(row),
+        ([3, 3], 2, 1) if is_narrow => Block::<STRETCHES, 2>::new(row, channels).roll(row),
+        _ => Block::<STRETCHES, 0>::new(row, channels).each(row),
+    }
+}
+
+/// A block of channels, of pixels from `STRETCHES` stretches of the row at a time. A `STRIDE` of 0 stands for any.
+struct Block<'a, const STRETCHES: usize, const STRIDE: usize> {
     rows: &'a [&'a [i8]],
     input_stride: usize,
     width: usize,
     /// The first channel in the row.
     first: usize,
     count: usize,
-    fill: __m512i,
+    /// What lies outside the row.
+    fill: [i8; BLOCK],
     /// Pixels of each stretch.
     pixels: usize,
     /// The first pixel of each stretch, and the column that its first tap reads.
@@ -142,144 +150,128 @@ struct Block<'a, const STRETCHES: usize> {
     origins: [usize; STRETCHES],
     /// `[terms][row groups][columns][4 registers]`
     taps: &'a [i8],
-    is_narrow: bool,
     bias: Quads,
     scales: [__m512; 4],
+    stage: Stage,
 }
 
-impl<'a, const STRETCHES: usize> Block<'a, STRETCHES> {
+impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRIDE> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    #[inline]
-    fn new(row: &Depthwise<'a>, first: usize, count: usize) -> Self {
+    fn new(row: &Depthwise<'a>, channels: Range<usize>) -> Self {
+        let (first, count) = (channels.start, channels.len());
         assert!(0 < count && count <= BLOCK / STRETCHES);
         let end = (row.width - 1) * row.input_stride + first + count;
         assert!(row.rows.iter().all(|row| row.len() >= end));
         let weights = row.weights;
         let (packed, channel) = (&weights.packed, row.first_channel + first);
-        let block = channel / BLOCK;
-        let before: usize = packed.usable[..block].iter().map(|&b| terms(b)).sum();
-        let is_narrow = packed.usable[block];
         let [kernel_rows, columns] = weights.kernel;
         let size = kernel_rows.div_ceil(GROUP) * columns * GROUP * BLOCK;
-        let pixels = row.pixels.div_ceil(STRETCHES);
-        let starts: [usize; STRETCHES] =
-            std::array::from_fn(|at| (at * pixels).min(row.pixels - pixels));
+        let blocks = packed.usable[..channel / BLOCK].iter();
+        let before: usize = blocks.map(|&is_narrow| terms(is_narrow)).sum();
         let channels = channel..channel + count;
         let bias: &[i32] = &packed.bias[channels.clone()];
         let scales: &[f32] = &weights.scales[channels];
+        let scales = crossed::<STRETCHES>(bytemuck::cast_slice(scales));
+        let pixels = row.pixels.div_ceil(STRETCHES);
+        let starts: [usize; STRETCHES] =
+            std::array::from_fn(|at| (at * pixels).min(row.pixels - pixels));
         Self {
             rows: row.rows,
             input_stride: row.input_stride,
             width: row.width,
             first,
             count,
-            fill: _mm512_set1_epi8(row.fill),
+            fill: [row.fill; BLOCK],
             pixels,
             starts,
             origins: starts.map(|start| (start * row.stride).wrapping_sub(row.padding)),
-            taps: &packed.data[before * size..][..terms(is_narrow) * size],
-            is_narrow,
-            bias: crossed::<STRETCHES>(bytemuck::cast_slice(bias)),
-            scales: crossed::<STRETCHES>(bytemuck::cast_slice(scales))
-                .map(|bits| _mm512_castsi512_ps(bits)),
+            taps: &packed.data[before * size..],
+            bias: crossed::<STRETCHES>(bias),
+            scales: [0, 1, 2, 3].map(|at: usize| _mm512_castsi512_ps(scales[at])),
+            stage: Stage::new(row.stage),
         }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    fn run(&self, row: &mut Depthwise<'_>) {
-        let stage = Stage::new(row.stage);
-        let (pixels, stride) = (row.pixels, row.out_stride);
-        let out = Rows::new(&mut row.out[self.first..], pixels, stride, self.count);
-        match (row.weights.kernel, row.stride, row.dilation) {
-            ([3, 3], 1, 1) if self.is_narrow => self.roll::<1>(stage, out),
-            ([3, 3], 2, 1) if self.is_narrow => self.roll::<2>(stage, out),
-            (kernel, stride, dilation) => self.each(kernel, stride, dilation, stage, out),
-        }
-    }
-
-    /// 3x3: columns that two neighbouring pixels read are interleaved once.
+    /// 3x3: columns that neighbouring pixels share are interleaved once.
     ///
     /// Registers: 12 hold three columns, up to 12 their taps, 4 the sums.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    fn roll<const STRIDE: usize>(&self, stage: Stage, mut out: Rows<'_, i8>) {
-        let taps = [0, 1, 2].map(|column| quads(self.taps, column));
-        let rows = [self.rows[0], self.rows[1], self.rows[2]];
-        let mut columns = [self.bias; 3];
-        for (at, column) in columns.iter_mut().take(3 - STRIDE).enumerate() {
-            *column = self.column(rows, at);
+    fn roll(&self, row: &mut Depthwise<'_>) {
+        let mut out = self.out(row);
+        let mut taps = [self.bias; 3];
+        for (column, taps) in taps.iter_mut().enumerate() {
+            *taps = self.taps(column);
         }
-        for x in 0..self.pixels {
-            for at in 3 - STRIDE..3 {
-                columns[at] = self.column(rows, x * STRIDE + at);
-            }
-            let mut sums = self.bias;
-            for (column, taps) in columns.iter().zip(&taps) {
-                for (sum, (&codes, &taps)) in sums.iter_mut().zip(column.iter().zip(taps)) {
-                    *sum = _mm512_dpbusd_epi32(*sum, codes, taps);
-                }
-            }
-            self.write(x, stage.crossed_codes(sums, self.scales), &mut out);
+        // The first steps only read columns; a column before the first pixel's may be among them, and drops out again.
+        let early = 2_usize.div_ceil(STRIDE);
+        let mut columns = [self.bias; 3];
+        for step in 0..self.pixels + early {
             for at in 0..3 - STRIDE {
                 columns[at] = columns[at + STRIDE];
             }
+            for at in 3 - STRIDE..3 {
+                columns[at] =
+                    self.column::<3>(0, (step * STRIDE + at).wrapping_sub(early * STRIDE));
+            }
+            if step < early {
+                continue;
+            }
+            let mut sums = self.bias;
+            for at in 0..3 {
+                add_products(&mut sums, &columns[at], &taps[at]);
+            }
+            self.write(step - early, sums, &mut out);
         }
     }
 
     /// Any kernel, and taps in several terms: every pixel on its own.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    fn each(
-        &self,
-        kernel: [usize; 2],
-        stride: usize,
-        dilation: usize,
-        stage: Stage,
-        mut out: Rows<'_, i8>,
-    ) {
-        let groups = kernel[0].div_ceil(GROUP);
+    fn each(&self, row: &mut Depthwise<'_>) {
+        let (stride, dilation) = (row.stride, row.dilation);
+        let [rows, columns] = row.weights.kernel;
+        let groups = rows.div_ceil(GROUP);
+        let block = (row.first_channel + self.first) / BLOCK;
+        let terms = terms(row.weights.packed.usable[block]);
+        let mut out = self.out(row);
         for x in 0..self.pixels {
             let mut sums = self.bias;
-            for (group, rows) in self.rows.chunks(GROUP).enumerate() {
-                for column in 0..kernel[1] {
-                    let at = x * stride + column * dilation;
-                    let codes = match *rows {
-                        [a] => self.column([a], at),
-                        [a, b] => self.column([a, b], at),
-                        [a, b, c] => self.column([a, b, c], at),
-                        [a, b, c, d, ..] => self.column([a, b, c, d], at),
-                        [] => self.bias,
-                    };
-                    for term in 0..terms(self.is_narrow) {
-                        let taps = quads(self.taps, (term * groups + group) * kernel[1] + column);
-                        for (sum, (&codes, taps)) in sums.iter_mut().zip(codes.iter().zip(taps)) {
-                            *sum = _mm512_dpbusd_epi32(*sum, codes, taps);
-                        }
+            for group in 0..groups {
+                for column in 0..columns {
+                    let codes = self.column::<GROUP>(group, x * stride + column * dilation);
+                    for term in 0..terms {
+                        let taps = self.taps((term * groups + group) * columns + column);
+                        add_products(&mut sums, &codes, &taps);
                     }
                 }
             }
-            self.write(x, stage.crossed_codes(sums, self.scales), &mut out);
+            self.write(x, sums, &mut out);
         }
     }
 
-    /// The interleaved, unsigned codes of some rows, `at` columns behind the origins. What fills up the lanes is without
-    /// meaning: their taps are 0.
+    /// The four registers of taps at `index`.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn taps(&self, index: usize) -> Quads {
+        let taps = &self.taps[index * GROUP * BLOCK..][..GROUP * BLOCK];
+        let mut quads = self.bias;
+        for (quad, taps) in quads.iter_mut().zip(taps.chunks_exact(BLOCK)) {
+            *quad = load_i8(taps);
+        }
+        quads
+    }
+
+    /// The interleaved, unsigned codes of the first `R` rows of a group, `at` columns behind the origins. What fills up
+    /// the lanes has no meaning: its taps are 0.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     #[inline]
-    fn column<const R: usize>(&self, rows: [&[i8]; R], at: usize) -> Quads {
-        let columns = self.origins.map(|origin| origin.wrapping_add(at));
-        let mut codes = [self.fill; R];
-        if columns.iter().all(|&column| column < self.width) {
-            for (codes, row) in codes.iter_mut().zip(rows) {
-                *codes = self.load(row, columns);
-            }
-        } else if STRETCHES > 1 {
-            for (codes, row) in codes.iter_mut().zip(rows) {
-                *codes = self.load_or_fill(row, columns);
-            }
+    fn column<const R: usize>(&self, group: usize, at: usize) -> Quads {
+        let rows = &self.rows[group * GROUP..];
+        let mut codes = [_mm512_setzero_si512(); GROUP];
+        for r in 0..R {
+            codes[r] = self.load(rows[r.min(rows.len() - 1)], at);
+            codes[r] = _mm512_xor_si512(codes[r], _mm512_set1_epi8(i8::MIN));
         }
-        let codes = codes.map(|codes| _mm512_xor_si512(codes, _mm512_set1_epi8(i8::MIN)));
-        let [a, b, c, d] = [0, 1, 2, 3].map(|row: usize| codes[row.min(R - 1)]);
+        let [a, b, c, d] = codes;
         let (ab, cd) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, d));
         let (ab_high, cd_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, d));
         [
@@ -290,30 +282,33 @@ impl<'a, const STRETCHES: usize> Block<'a, STRETCHES> {
         ]
     }
 
-    /// The codes of one column of each stretch.
+    /// The codes of a row, `at` columns behind each origin.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     #[inline]
-    fn load(&self, row: &[i8], columns: [usize; STRETCHES]) -> __m512i {
-        let mask = u64::MAX >> (BLOCK - self.count);
-        let from = |at: usize| {
-            assert!(columns[at] < self.width);
-            // SAFETY: `new` found the block's channels of every column of `width` in the row.
-            unsafe {
-                row.as_ptr()
-                    .add(columns[at] * self.input_stride + self.first)
+    fn load(&self, row: &[i8], at: usize) -> __m512i {
+        let mut from = [self.fill.as_ptr(); STRETCHES];
+        for (from, origin) in from.iter_mut().zip(self.origins) {
+            let column = origin.wrapping_add(at);
+            if column < self.width {
+                // SAFETY: `new` found the channels of every column before `width` in every row.
+                *from = unsafe { row.as_ptr().add(column * self.input_stride + self.first) };
             }
-        };
-        // SAFETY: each of the pointers points to `count` codes, and the mask leaves out what lies behind them.
+        }
+        let mask = u64::MAX >> (BLOCK - self.count);
+        // SAFETY: each pointer points to `count` codes, and the mask leaves out what lies behind them.
         unsafe {
             match STRETCHES {
-                1 => _mm512_maskz_loadu_epi8(mask, from(0)),
+                1 => _mm512_maskz_loadu_epi8(mask, from[0]),
                 2 => {
-                    let [a, b] = [0, 1].map(|at| _mm256_maskz_loadu_epi8(mask as u32, from(at)));
+                    let a = _mm256_maskz_loadu_epi8(mask as u32, from[0]);
+                    let b = _mm256_maskz_loadu_epi8(mask as u32, from[1]);
                     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
                 }
                 _ => {
-                    let [a, b, c, d] =
-                        [0, 1, 2, 3].map(|at| _mm_maskz_loadu_epi8(mask as u16, from(at)));
+                    let a = _mm_maskz_loadu_epi8(mask as u16, from[0]);
+                    let b = _mm_maskz_loadu_epi8(mask as u16, from[1]);
+                    let c = _mm_maskz_loadu_epi8(mask as u16, from[2]);
+                    let d = _mm_maskz_loadu_epi8(mask as u16, from[3]);
                     let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
                     let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
                     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
@@ -322,26 +317,18 @@ impl<'a, const STRETCHES: usize> Block<'a, STRETCHES> {
         }
     }
 
-    /// As [`Self::load`], for columns that may lie outside the row.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-    #[inline(never)]
-    fn load_or_fill(&self, row: &[i8], columns: [usize; STRETCHES]) -> __m512i {
-        let inside = columns.map(|column| column.min(self.width - 1));
-        let quarters = 4 / STRETCHES;
-        let mut outside = 0;
-        for quarter in 0..4 {
-            if columns[quarter / quarters] >= self.width {
-                outside |= 0b11 << (2 * quarter);
-            }
-        }
-        let codes = self.load(row, inside);
-        _mm512_mask_blend_epi64(outside, codes, self.fill)
+    /// The pixels of the result.
+    #[inline]
+    fn out<'b>(&self, row: &'b mut Depthwise<'_>) -> Rows<'b, i8> {
+        let (pixels, stride) = (row.pixels, row.out_stride);
+        Rows::new(&mut row.out[self.first..], pixels, stride, self.count)
     }
 
-    /// Stores pixel `x` of each stretch.
+    /// Pixel `x` of each stretch from its sums.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     #[inline]
-    fn write(&self, x: usize, codes: __m512i, out: &mut Rows<'_, i8>) {
+    fn write(&self, x: usize, sums: Quads, out: &mut Rows<'_, i8>) {
+        let codes = self.stage.crossed_codes(sums, self.scales);
         let pixels = self.starts.map(|start| start + x);
         match STRETCHES {
             1 => out.store_64(pixels[0], codes),
@@ -359,26 +346,23 @@ impl<'a, const STRETCHES: usize> Block<'a, STRETCHES> {
     }
 }
 
-/// The four registers at `index` of packed taps.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
-fn quads(taps: &[i8], index: usize) -> Quads {
-    let taps = &taps[index * GROUP * BLOCK..][..GROUP * BLOCK];
-    // SAFETY: the slice has four times 64 bytes.
-    [0, 1, 2, 3].map(|at| unsafe { _mm512_loadu_si512(taps.as_ptr().add(at * BLOCK).cast()) })
+fn add_products(sums: &mut Quads, codes: &Quads, taps: &Quads) {
+    for at in 0..4 {
+        sums[at] = _mm512_dpbusd_epi32(sums[at], codes[at], taps[at]);
+    }
 }
 
 /// Values of each channel, in the order of interleaved codes and repeated for each stretch.
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn crossed<const STRETCHES: usize>(values: &[i32]) -> Quads {
-    let registers = 4 / STRETCHES;
-    let [a, b, c, d] = [0, 1, 2, 3].map(|at: usize| {
-        let values = values.get(at % registers * LANES..).unwrap_or(&[]);
-        let mask = u32::from(u16::MAX) >> (LANES - values.len().min(LANES));
-        // SAFETY: the mask leaves out what lies behind the slice.
-        unsafe { _mm512_maskz_loadu_epi32(mask as u16, values.as_ptr()) }
-    });
+    let mut parts = [_mm512_setzero_si512(); 4];
+    for (at, part) in parts.iter_mut().enumerate() {
+        *part = load_some_i32(values.get(at % (4 / STRETCHES) * LANES..).unwrap_or(&[]));
+    }
+    let [a, b, c, d] = parts;
     let ab = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
     let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
     let cd = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);

@@ -31,15 +31,15 @@ impl Stage {
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
     pub fn crossed_codes(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
-        let rounded = [0, 1, 2, 3].map(|at: usize| {
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[at]), scales[at]);
-            _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.high))
-        });
-        let words = [0, 2].map(|at: usize| {
-            let words = _mm512_packs_epi32(rounded[at], rounded[at + 1]);
-            _mm512_adds_epi16(words, self.zero_point)
-        });
-        _mm512_max_epi8(_mm512_packs_epi16(words[0], words[1]), self.min)
+        let mut rounded = sums;
+        for (sums, scales) in rounded.iter_mut().zip(scales) {
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(*sums), scales);
+            *sums = _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.high));
+        }
+        let [a, b, c, d] = rounded;
+        let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero_point);
+        let cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), self.zero_point);
+        _mm512_max_epi8(_mm512_packs_epi16(ab, cd), self.min)
     }
 
     /// Codes of four registers of sums, in order.

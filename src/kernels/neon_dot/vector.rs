@@ -1,0 +1,106 @@
+//! Single instructions for which there is no stable intrinsic, or which the compiler would take apart.
+#![allow(unsafe_code)]
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// `acc[n] + sum_i weights[4 n + i] * x[4 LANE + i]`.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(super) fn dot_lane<const LANE: i32>(
+    mut acc: int32x4_t,
+    weights: int8x16_t,
+    x: int8x16_t,
+) -> int32x4_t {
+    // SAFETY: the instruction is part of the enabled feature and touches registers only.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {weights:v}.16b, {x:v}.4b[{lane}]",
+            acc = inout(vreg) acc,
+            weights = in(vreg) weights,
+            x = in(vreg) x,
+            lane = const LANE,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
+/// The next 16 codes.
+///
+/// # Safety
+/// 16 bytes can be read at `from`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn next(from: &mut *const i8) -> int8x16_t {
+    // SAFETY: the caller vouches for the bytes.
+    let codes = unsafe { vld1q_s8(*from) };
+    *from = from.wrapping_add(16);
+    codes
+}
+
+/// The next 32 codes.
+///
+/// # Safety
+/// 32 bytes can be read at `from`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn next_2(from: &mut *const i8) -> (int8x16_t, int8x16_t) {
+    let (first, second);
+    // SAFETY: the caller vouches for the bytes that the instruction reads.
+    unsafe {
+        asm!(
+            "ldp {first:q}, {second:q}, [{from}], #32",
+            first = out(vreg) first,
+            second = out(vreg) second,
+            from = inout(reg) *from,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    (first, second)
+}
+
+/// The next 64 codes.
+///
+/// # Safety
+/// 64 bytes can be read at `from`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn next_4(from: &mut *const i8) -> [int8x16_t; 4] {
+    let (a, b, c, d);
+    // SAFETY: the caller vouches for the bytes that the instruction reads.
+    unsafe {
+        asm!(
+            "ld1 {{v0.16b, v1.16b, v2.16b, v3.16b}}, [{from}], #64",
+            from = inout(reg) *from,
+            out("v0") a,
+            out("v1") b,
+            out("v2") c,
+            out("v3") d,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    [a, b, c, d]
+}
+
+/// Elements `AT` to `AT + 7`. Loaded at every call, where the compiler would keep and copy them.
+///
+/// # Safety
+/// `AT + 8` elements can be read at `from`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn start_pair<const AT: i32>(from: *const i32) -> (int32x4_t, int32x4_t) {
+    let (first, second);
+    // SAFETY: the caller vouches for the bytes that the instruction reads.
+    unsafe {
+        asm!(
+            "ldp {first:q}, {second:q}, [{from}, #{at}]",
+            first = out(vreg) first,
+            second = out(vreg) second,
+            from = in(reg) from,
+            at = const 4 * AT,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    (first, second)
+}
