@@ -56,7 +56,7 @@ pub struct PackedTaps {
     /// For each block of the kernel's channels: how many int8 numbers each tap is packed as the sum of, 0 if it cannot
     /// be.
     pub(super) parts: Vec<u8>,
-    /// For each block of the kernel's channels: whether the packed form can be used.
+    /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
     pub(super) usable: Vec<bool>,
 }
 

@@ -14,7 +14,7 @@
 
 use std::arch::aarch64::*;
 
-use super::output::{EVEN_ODD, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, requantize};
+use super::output::{ANY, EVEN_ODD, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, requantize};
 use super::vector::{dot, start_pair};
 use crate::kernels::depthwise::{Depthwise, DepthwiseWeights, PackedTaps};
 use crate::kernels::requant::OutputStage;
@@ -50,18 +50,17 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     for block in 0..weights.channels.div_ceil(LANES) {
         let first = first_channel(block, weights.channels);
         let channels = CHANNELS.map(|channel| first + channel);
-        let start = Path::Small.start();
+        let is_small = channels.iter().all(|&channel| is_small(weights, channel));
+        let start = if is_small { Path::Small } else { Path::Any }.start();
         packed
             .bias
             .extend(channels.map(|channel| weights.bias[channel].wrapping_add(start)));
         packed
             .scales
             .extend(channels.map(|channel| weights.scales[channel]));
-        let parts = match channels.iter().all(|&channel| is_small(weights, channel)) {
-            true => pack_block(weights, first, &mut packed.data),
-            false => 0,
-        };
+        let parts = pack_block(weights, first, &mut packed.data);
         packed.parts.push(parts);
+        packed.usable.push(is_small);
         packed.data.resize((block + 1) * PARTS * PART, 0);
     }
     packed
@@ -115,6 +114,7 @@ struct Block<'a> {
     /// `[PARTS][3][LANES][4]`
     taps: &'a [i8],
     parts: usize,
+    has_small_results: bool,
     /// What the sums start at, in the order of [`CHANNELS`].
     start: &'a [i32],
     /// In the order of [`CHANNELS`].
@@ -149,6 +149,7 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
             fill: row.fill,
             taps: &packed.data[index * PARTS * PART..][..PARTS * PART],
             parts: usize::from(packed.parts[index]),
+            has_small_results: packed.usable[index],
             start: &packed.bias[index * LANES..][..LANES],
             scales: &packed.scales[index * LANES..][..LANES],
             stride: row.stride,
@@ -181,10 +182,11 @@ impl Block<'_> {
         let out = out.as_mut_ptr();
         // SAFETY: the asserts above.
         unsafe {
-            match Path::of(self.stage, true) {
+            match Path::of(self.stage, self.has_small_results) {
                 Path::SmallUnsigned => self.run_path::<SMALL_UNSIGNED>(out),
                 Path::SmallSigned => self.run_path::<SMALL_SIGNED>(out),
-                Path::Small | Path::Any | Path::Sums => self.run_path::<SMALL>(out),
+                Path::Small => self.run_path::<SMALL>(out),
+                Path::Any | Path::Sums => self.run_path::<ANY>(out),
             }
         }
     }

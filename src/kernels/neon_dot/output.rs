@@ -73,8 +73,8 @@ pub(super) fn requantize<const PATH: u8, const ORDER: u8>(
 ) -> int8x16_t {
     let words = match PATH {
         ANY => [
-            saturate([acc[0], acc[1]], [scales[0], scales[1]]),
-            saturate([acc[2], acc[3]], [scales[2], scales[3]]),
+            saturate::<ORDER>([acc[0], acc[1]], [scales[0], scales[1]]),
+            saturate::<ORDER>([acc[2], acc[3]], [scales[2], scales[3]]),
         ],
         _ => [
             round::<ORDER>([acc[0], acc[1]], [scales[0], scales[1]]),
@@ -114,14 +114,18 @@ fn round<const ORDER: u8>(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int1
     }
 }
 
-/// 8 rounded results in turn, saturated to int16.
+/// 8 rounded results, saturated to int16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn saturate(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
+fn saturate<const ORDER: u8>(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
     let [a, b] = acc;
     let a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(a), scales[0]));
     let b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(b), scales[1]));
-    vqmovn_high_s32(vqmovn_s32(a), b)
+    let in_order = vqmovn_high_s32(vqmovn_s32(a), b);
+    match ORDER {
+        EVEN_ODD => vzip1q_s16(in_order, vextq_s16::<4>(in_order, in_order)),
+        _ => in_order,
+    }
 }
 
 /// Stores the first `count` codes, at most 16.
