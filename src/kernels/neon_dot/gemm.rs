@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 
 use super::output::{
-    ANY, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, SUMS, requantize, store, store_sums,
+    ANY, IN_TURN, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, SUMS, requantize, store, store_sums,
 };
 use super::vector::{dot_lane, next, next_2, next_4, start_pair};
 use super::{KR, MR, NR};
@@ -160,7 +160,11 @@ impl Block<'_> {
                 };
                 match PATH {
                     SUMS => store_sums(sums, to.cast(), channels),
-                    _ => store(requantize::<PATH>(sums, scales, self.stage), to, channels),
+                    _ => store(
+                        requantize::<PATH, IN_TURN>(sums, scales, self.stage),
+                        to,
+                        channels,
+                    ),
                 }
             }
         }

@@ -58,22 +58,27 @@ pub(super) const SUMS: u8 = Path::Sums as u8;
 /// The float whose lowest mantissa bit is worth 1, with room below it for negative numbers.
 const MAGIC: f32 = 12_582_912.0;
 
-/// The rule of `requant.rs` for 4 channels of each of four registers.
+/// Which channels lie in a pair of registers: the first four in the one and the next four in the other.
+pub(super) const IN_TURN: u8 = 0;
+/// Of eight channels the even ones in the one and the odd ones in the other.
+pub(super) const EVEN_ODD: u8 = 1;
+
+/// The rule of `requant.rs` for 16 channels, in two pairs of registers whose order `ORDER` tells.
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn requantize<const PATH: u8>(
+pub(super) fn requantize<const PATH: u8, const ORDER: u8>(
     acc: [int32x4_t; 4],
     scales: [float32x4_t; 4],
     stage: OutputStage,
 ) -> int8x16_t {
     let words = match PATH {
         ANY => [
-            saturate(acc[0], acc[1], scales[0], scales[1]),
-            saturate(acc[2], acc[3], scales[2], scales[3]),
+            saturate::<ORDER>([acc[0], acc[1]], [scales[0], scales[1]]),
+            saturate::<ORDER>([acc[2], acc[3]], [scales[2], scales[3]]),
         ],
         _ => [
-            round(acc[0], acc[1], scales[0], scales[1]),
-            round(acc[2], acc[3], scales[2], scales[3]),
+            round::<ORDER>([acc[0], acc[1]], [scales[0], scales[1]]),
+            round::<ORDER>([acc[2], acc[3]], [scales[2], scales[3]]),
         ],
     };
     if PATH == SMALL_UNSIGNED {
@@ -96,23 +101,31 @@ pub(super) fn requantize<const PATH: u8>(
 /// 8 rounded results that fit int16, of sums that start at the bits of [`MAGIC`].
 #[target_feature(enable = "neon")]
 #[inline]
-fn round(a: int32x4_t, b: int32x4_t, a_scale: float32x4_t, b_scale: float32x4_t) -> int16x8_t {
+fn round<const ORDER: u8>(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
     let magic = vdupq_n_f32(MAGIC);
-    let a = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(a), magic), a_scale);
-    let b = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(b), magic), b_scale);
-    vuzp1q_s16(
-        vreinterpretq_s16_f32(vaddq_f32(a, magic)),
-        vreinterpretq_s16_f32(vaddq_f32(b, magic)),
-    )
+    let [a, b] = acc;
+    let a = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(a), magic), scales[0]);
+    let b = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(b), magic), scales[1]);
+    let a = vreinterpretq_s16_f32(vaddq_f32(a, magic));
+    let b = vreinterpretq_s16_f32(vaddq_f32(b, magic));
+    match ORDER {
+        EVEN_ODD => vtrn1q_s16(a, b),
+        _ => vuzp1q_s16(a, b),
+    }
 }
 
 /// 8 rounded results, saturated to int16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn saturate(a: int32x4_t, b: int32x4_t, a_scale: float32x4_t, b_scale: float32x4_t) -> int16x8_t {
-    let a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(a), a_scale));
-    let b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(b), b_scale));
-    vqmovn_high_s32(vqmovn_s32(a), b)
+fn saturate<const ORDER: u8>(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
+    let [a, b] = acc;
+    let a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(a), scales[0]));
+    let b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(b), scales[1]));
+    let in_order = vqmovn_high_s32(vqmovn_s32(a), b);
+    match ORDER {
+        EVEN_ODD => vzip1q_s16(in_order, vextq_s16::<4>(in_order, in_order)),
+        _ => in_order,
+    }
 }
 
 /// Stores the first `count` codes, at most 16.

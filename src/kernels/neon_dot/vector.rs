@@ -26,6 +26,23 @@ pub(super) fn dot_lane<const LANE: i32>(
     acc
 }
 
+/// `acc[n] + sum_i a[4 n + i] * b[4 n + i]`.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(super) fn dot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction is part of the enabled feature and touches registers only.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
 /// The next 16 codes.
 ///
 /// # Safety
