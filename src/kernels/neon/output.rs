@@ -1,8 +1,8 @@
 //! What both kernels do with their sums: the rule of `requant.rs`, and stores.
 
 use std::arch::aarch64::{
-    float32x4_t, int8x8_t, int8x16_t, int16x8_t, int32x4_t, vld1q_f32, vld1q_s8, vld1q_s32,
-    vst1q_lane_u32, vst1q_s8, vst1q_s32,
+    float32x4_t, int8x8_t, int8x16_t, int16x8_t, int32x4_t, vld1_s8, vld1q_f32, vld1q_s16,
+    vld1q_s32, vst1_s8, vst1q_lane_u32, vst1q_s8, vst1q_s32,
 };
 
 use super::registers::*;
@@ -14,9 +14,9 @@ use crate::kernels::requant::OutputStage;
 /// codes that the rule gives, whose bounds are integers: clamping commutes with rounding.
 #[derive(Clone, Copy)]
 pub struct CodesStage<const CLAMP: bool> {
-    zero_point: int16x8_t,
-    min: int8x16_t,
-    max: int8x16_t,
+    pub zero_point: int16x8_t,
+    pub min: int8x16_t,
+    pub max: int8x16_t,
 }
 
 impl<const CLAMP: bool> CodesStage<CLAMP> {
@@ -68,24 +68,28 @@ pub fn needs_clamp(stage: OutputStage) -> bool {
     stage.min > i8::MIN || stage.max < i8::MAX
 }
 
-/// 16 codes from `at` on.
-///
-/// # Safety
-/// 16 bytes at `at` are readable.
+/// The first 8 codes.
 #[inline(always)]
-pub unsafe fn load(at: *const i8) -> int8x16_t {
-    // SAFETY: the caller's contract.
-    unsafe { vld1q_s8(at) }
+pub fn load_8(codes: &[i8]) -> int8x8_t {
+    let codes = &codes[..8];
+    // SAFETY: the slice has 8 codes.
+    unsafe { vld1_s8(codes.as_ptr()) }
 }
 
-/// 32 codes from `at` on.
-///
-/// # Safety
-/// 32 bytes at `at` are readable.
+/// The first 8 taps.
 #[inline(always)]
-pub unsafe fn load_2(at: *const i8) -> [int8x16_t; 2] {
-    // SAFETY: the caller's contract.
-    unsafe { [vld1q_s8(at), vld1q_s8(at.add(16))] }
+pub fn load_8_i16(taps: &[i16]) -> int16x8_t {
+    let taps = &taps[..8];
+    // SAFETY: the slice has 8 taps.
+    unsafe { vld1q_s16(taps.as_ptr()) }
+}
+
+/// Stores 8 codes.
+#[inline(always)]
+pub fn store_8(codes: int8x8_t, out: &mut [i8]) {
+    let out = &mut out[..8];
+    // SAFETY: the slice has 8 codes.
+    unsafe { vst1_s8(out.as_mut_ptr(), codes) }
 }
 
 /// 4 elements of `values` from `at` on.
