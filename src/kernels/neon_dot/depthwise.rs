@@ -140,7 +140,11 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
     let end = row.first_channel + row.channels;
     for index in row.first_channel / LANES..end.div_ceil(LANES) {
         let offset = first_channel(index, channels) - row.first_channel;
-        let rows = [0, 1, 2].map(|i: usize| &row.rows[i][offset..]);
+        let rows = [
+            &row.rows[0][offset..],
+            &row.rows[1][offset..],
+            &row.rows[2][offset..],
+        ];
         let block = Block {
             rows,
             input_stride: row.input_stride,
@@ -175,7 +179,9 @@ impl Block<'_> {
     #[target_feature(enable = "neon,dotprod")]
     fn run(&self, out: &mut [i8]) {
         let input = (self.width - 1) * self.input_stride + LANES;
-        assert!(self.rows.iter().all(|row| row.len() >= input));
+        for row in self.rows {
+            assert!(row.len() >= input);
+        }
         assert!(out.len() >= (self.pixels - 1) * self.out_stride + LANES);
         assert!(self.taps.len() == PARTS * PART && self.parts <= PARTS);
         assert!(self.start.len() == LANES && self.scales.len() == LANES);
@@ -216,30 +222,34 @@ impl Block<'_> {
     #[inline(never)]
     unsafe fn stride_1<const PATH: u8>(&self, mut out: *mut i8) {
         let end = self.pixels + 2;
-        let is_inside = self.padding.max(2)..end.min(self.padding + self.width);
-        // SAFETY: the columns of the inner loop lie inside the row; out of `end - 2` pixels every step writes one.
+        let inside = self.padding.max(2)..end.min(self.padding + self.width);
+        // SAFETY: the columns of the inner loop lie inside the row; out of `end` columns all but two end a pixel.
         unsafe {
             let taps = self.taps();
-            let (mut a, mut b) = (self.start(), self.start());
-            a = multiply(a, taps[0], self.column_or_fill(0));
+            let mut a = multiply(self.start(), taps[0], self.column_or_fill(0));
             let column = self.column_or_fill(1);
             a = multiply(a, taps[1], column);
-            b = multiply(b, taps[0], column);
+            let mut b = multiply(self.start(), taps[0], column);
             let mut at = 2;
             while at < end {
-                while at >= is_inside.start && at + 2 <= is_inside.end {
-                    let column = self.column(at - self.padding);
-                    self.step::<PATH>(taps, column, &mut a, &mut b, out);
+                let pairs = match at == inside.start {
+                    true => inside.len() / 2,
+                    false => 0,
+                };
+                let mut pixel = at.wrapping_sub(self.padding) * self.input_stride;
+                for _ in 0..pairs {
+                    let column = self.column(pixel);
+                    (b, a) = self.step::<PATH>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
-                    let column = self.column(at + 1 - self.padding);
-                    self.step::<PATH>(taps, column, &mut b, &mut a, out);
+                    let column = self.column(pixel + self.input_stride);
+                    (a, b) = self.step::<PATH>(taps, column, b, a, out);
                     out = out.wrapping_add(self.out_stride);
-                    at += 2;
+                    pixel += 2 * self.input_stride;
                 }
+                at += 2 * pairs;
                 if at < end {
                     let column = self.column_or_fill(at);
-                    self.step::<PATH>(taps, column, &mut a, &mut b, out);
-                    std::mem::swap(&mut a, &mut b);
+                    (a, b) = self.step::<PATH>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
                     at += 1;
                 }
@@ -247,7 +257,8 @@ impl Block<'_> {
         }
     }
 
-    /// One more column: writes the pixel that it ends, and leaves in `last` the sums of the one that it begins.
+    /// One more column: writes the pixel that it ends; the sums of the one in whose middle it is, and of the one that
+    /// it begins.
     ///
     /// # Safety
     /// 16 bytes can be written at `to`.
@@ -257,15 +268,15 @@ impl Block<'_> {
         &self,
         taps: [[int8x16_t; 4]; 3],
         column: [int8x16_t; 4],
-        last: &mut [int32x4_t; 4],
-        middle: &mut [int32x4_t; 4],
+        last: [int32x4_t; 4],
+        middle: [int32x4_t; 4],
         to: *mut i8,
-    ) {
-        let sums = multiply(*last, taps[2], column);
-        *middle = multiply(*middle, taps[1], column);
+    ) -> ([int32x4_t; 4], [int32x4_t; 4]) {
+        let sums = multiply(last, taps[2], column);
+        let middle = multiply(middle, taps[1], column);
         // SAFETY: the caller vouches for the bytes.
         unsafe { self.finish::<PATH>(sums, to) };
-        *last = multiply(self.start(), taps[0], column);
+        (middle, multiply(self.start(), taps[0], column))
     }
 
     /// The last column of a pixel is the first one of the next.
@@ -275,28 +286,55 @@ impl Block<'_> {
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
     unsafe fn stride_2<const PATH: u8>(&self, mut out: *mut i8) {
-        let inside = self.padding..self.padding + self.width;
-        // SAFETY: columns are read after a check or where the condition of the loop has them inside; each of the
-        // pixels is written once.
+        let taps = self.taps();
+        // Pixels whose middle and last column lie inside the row.
+        let start = (self.padding / 2).min(self.pixels);
+        let end = (self.padding + self.width - 1) / 2;
+        let end = end.clamp(start, self.pixels);
+        // SAFETY: columns are read after a check or where they lie inside; each of the pixels is written once.
         unsafe {
-            let taps = self.taps();
             let mut acc = multiply(self.start(), taps[0], self.column_or_fill(0));
-            for x in 0..self.pixels {
-                let at = 2 * x + 1;
-                let (middle, last) = match at >= inside.start && at + 1 < inside.end {
-                    true => (
-                        self.column(at - self.padding),
-                        self.column(at + 1 - self.padding),
-                    ),
-                    false => (self.column_or_fill(at), self.column_or_fill(at + 1)),
-                };
-                acc = multiply(acc, taps[1], middle);
-                acc = multiply(acc, taps[2], last);
-                self.finish::<PATH>(acc, out);
-                out = out.wrapping_add(self.out_stride);
-                acc = multiply(self.start(), taps[0], last);
+            let mut x = 0;
+            while x < self.pixels {
+                let mut pixel = (2 * x + 1).wrapping_sub(self.padding) * self.input_stride;
+                let inside = if x == start { end - start } else { 0 };
+                for _ in 0..inside {
+                    let middle = self.column(pixel);
+                    let last = self.column(pixel + self.input_stride);
+                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    out = out.wrapping_add(self.out_stride);
+                    pixel += 2 * self.input_stride;
+                }
+                x += inside;
+                if x < self.pixels {
+                    let middle = self.column_or_fill(2 * x + 1);
+                    let last = self.column_or_fill(2 * x + 2);
+                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    out = out.wrapping_add(self.out_stride);
+                    x += 1;
+                }
             }
         }
+    }
+
+    /// Two more columns: writes the pixel that they end; the sums of the one that the second of them begins.
+    ///
+    /// # Safety
+    /// 16 bytes can be written at `to`.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn step_2<const PATH: u8>(
+        &self,
+        taps: [[int8x16_t; 4]; 3],
+        columns: [[int8x16_t; 4]; 2],
+        acc: [int32x4_t; 4],
+        to: *mut i8,
+    ) -> [int32x4_t; 4] {
+        let acc = multiply(acc, taps[1], columns[0]);
+        let acc = multiply(acc, taps[2], columns[1]);
+        // SAFETY: the caller vouches for the bytes.
+        unsafe { self.finish::<PATH>(acc, to) };
+        multiply(self.start(), taps[0], columns[1])
     }
 
     /// Any stride, dilation and number of parts.
@@ -349,14 +387,13 @@ impl Block<'_> {
         }
     }
 
-    /// The codes of pixel `at` in the order of the taps.
+    /// The codes of the pixel that begins at `at`, in the order of the taps.
     ///
     /// # Safety
-    /// The pixel exists.
+    /// There is such a pixel.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn column(&self, at: usize) -> [int8x16_t; 4] {
-        let at = at * self.input_stride;
         // SAFETY: the pixel's 16 channels can be read in all rows.
         let (r, s, t) = unsafe {
             (
@@ -386,7 +423,7 @@ impl Block<'_> {
         let at = at.wrapping_sub(self.padding);
         match at < self.width {
             // SAFETY: the pixel exists.
-            true => unsafe { self.column(at) },
+            true => unsafe { self.column(at * self.input_stride) },
             false => [vdupq_n_s8(self.fill); 4],
         }
     }
