@@ -14,8 +14,8 @@
 
 use std::arch::aarch64::*;
 
-use super::output::{ANY, EVEN_ODD, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, requantize};
-use super::vector::{dot, start_pair};
+use super::output::{ANY, EVEN, EVEN_ODD, Path, RELU, SMALL, relu_offset, requantize};
+use super::vector::{dot, load_16, load_16_sums};
 use crate::kernels::depthwise::{Depthwise, DepthwiseWeights, PackedTaps};
 use crate::kernels::requant::OutputStage;
 use crate::kernels::{neon, scalar};
@@ -51,13 +51,14 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         let first = first_channel(block, weights.channels);
         let channels = CHANNELS.map(|channel| first + channel);
         let is_small = channels.iter().all(|&channel| is_small(weights, channel));
-        let start = if is_small { Path::Small } else { Path::Any }.start();
-        packed
-            .bias
-            .extend(channels.map(|channel| weights.bias[channel].wrapping_add(start)));
-        packed
-            .scales
-            .extend(channels.map(|channel| weights.scales[channel]));
+        for path in [Path::Relu, Path::Small] {
+            let start = if is_small { path } else { Path::Any }.start();
+            let start = channels.map(|channel| weights.bias[channel].wrapping_add(start));
+            packed.bias.extend(start);
+        }
+        let scales = channels.map(|channel| weights.scales[channel]);
+        packed.scales.extend(scales);
+        packed.scales.extend(scales.map(relu_offset));
         let parts = pack_block(weights, first, &mut packed.data);
         packed.parts.push(parts);
         packed.usable.push(is_small);
@@ -114,10 +115,10 @@ struct Block<'a> {
     /// `[PARTS][3][LANES][4]`
     taps: &'a [i8],
     parts: usize,
-    has_small_results: bool,
+    path: Path,
     /// What the sums start at, in the order of [`CHANNELS`].
     start: &'a [i32],
-    /// In the order of [`CHANNELS`].
+    /// Scales and [`relu_offset`]s, both in the order of [`CHANNELS`].
     scales: &'a [f32],
     stride: usize,
     dilation: usize,
@@ -128,7 +129,7 @@ struct Block<'a> {
 
 /// Blocks of channels outside, pixels inside.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn depthwise(mut row: Depthwise<'_>) {
+pub(super) fn depthwise(row: Depthwise<'_>) {
     if !is_packed(row.weights) {
         return neon::DEPTHWISE.run(row);
     }
@@ -145,6 +146,8 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
             &row.rows[1][offset..],
             &row.rows[2][offset..],
         ];
+        let path = Path::of(row.stage, packed.usable[index]);
+        let start = (2 * index + usize::from(path != Path::Relu)) * LANES;
         let block = Block {
             rows,
             input_stride: row.input_stride,
@@ -153,9 +156,9 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
             fill: row.fill,
             taps: &packed.data[index * PARTS * PART..][..PARTS * PART],
             parts: usize::from(packed.parts[index]),
-            has_small_results: packed.usable[index],
-            start: &packed.bias[index * LANES..][..LANES],
-            scales: &packed.scales[index * LANES..][..LANES],
+            path,
+            start: &packed.bias[start..][..LANES],
+            scales: &packed.scales[2 * index * LANES..][..2 * LANES],
             stride: row.stride,
             dilation: row.dilation,
             stage: row.stage,
@@ -184,13 +187,13 @@ impl Block<'_> {
         }
         assert!(out.len() >= (self.pixels - 1) * self.out_stride + LANES);
         assert!(self.taps.len() == PARTS * PART && self.parts <= PARTS);
-        assert!(self.start.len() == LANES && self.scales.len() == LANES);
+        assert!(self.start.len() == LANES && self.scales.len() == 2 * LANES);
         let out = out.as_mut_ptr();
         // SAFETY: the asserts above.
         unsafe {
-            match Path::of(self.stage, self.has_small_results) {
-                Path::SmallUnsigned => self.run_path::<SMALL_UNSIGNED>(out),
-                Path::SmallSigned => self.run_path::<SMALL_SIGNED>(out),
+            match self.path {
+                Path::Relu => self.run_path::<RELU>(out),
+                Path::Even => self.run_path::<EVEN>(out),
                 Path::Small => self.run_path::<SMALL>(out),
                 Path::Any | Path::Sums => self.run_path::<ANY>(out),
             }
@@ -236,7 +239,9 @@ impl Block<'_> {
                     true => inside.len() / 2,
                     false => 0,
                 };
-                let mut pixel = at.wrapping_sub(self.padding) * self.input_stride;
+                let mut pixel = at
+                    .wrapping_sub(self.padding)
+                    .wrapping_mul(self.input_stride);
                 for _ in 0..pairs {
                     let column = self.column(pixel);
                     (b, a) = self.step::<PATH>(taps, column, a, b, out);
@@ -296,7 +301,9 @@ impl Block<'_> {
             let mut acc = multiply(self.start(), taps[0], self.column_or_fill(0));
             let mut x = 0;
             while x < self.pixels {
-                let mut pixel = (2 * x + 1).wrapping_sub(self.padding) * self.input_stride;
+                let mut pixel = (2 * x + 1)
+                    .wrapping_sub(self.padding)
+                    .wrapping_mul(self.input_stride);
                 let inside = if x == start { end - start } else { 0 };
                 for _ in 0..inside {
                     let middle = self.column(pixel);
@@ -380,11 +387,7 @@ impl Block<'_> {
     #[inline]
     fn start(&self) -> [int32x4_t; 4] {
         // SAFETY: there are 16.
-        unsafe {
-            let (a, b) = start_pair::<0>(self.start.as_ptr());
-            let (c, d) = start_pair::<8>(self.start.as_ptr());
-            [a, b, c, d]
-        }
+        unsafe { load_16_sums(self.start.as_ptr()) }
     }
 
     /// The codes of the pixel that begins at `at`, in the order of the taps.
@@ -436,15 +439,14 @@ impl Block<'_> {
     #[inline]
     unsafe fn finish<const PATH: u8>(&self, acc: [int32x4_t; 4], to: *mut i8) {
         let scales = self.scales.as_ptr();
-        // SAFETY: there are 16 scales; the caller vouches for `to`.
+        // SAFETY: there are 16 scales and 16 offsets; the caller vouches for `to`.
         unsafe {
-            let scales = [
-                vld1q_f32(scales),
-                vld1q_f32(scales.add(4)),
-                vld1q_f32(scales.add(8)),
-                vld1q_f32(scales.add(12)),
-            ];
-            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, self.stage);
+            let mut offsets = [vdupq_n_f32(0.0); 4];
+            if PATH == RELU {
+                offsets = load_16(scales.add(LANES));
+            }
+            let scales = load_16(scales);
+            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, offsets, self.stage);
             vst1q_s8(to, codes);
         }
     }
