@@ -14,8 +14,8 @@
 
 use std::arch::aarch64::*;
 
-use super::output::{ANY, EVEN_ODD, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, requantize};
-use super::vector::{dot, start_pair};
+use super::output::{ANY, EVEN, EVEN_ODD, Path, RELU, SMALL, relu_offset, requantize};
+use super::vector::{dot, load_16, load_16_sums};
 use crate::kernels::depthwise::{Depthwise, DepthwiseWeights, PackedTaps};
 use crate::kernels::requant::OutputStage;
 use crate::kernels::{neon, scalar};
@@ -51,13 +51,14 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         let first = first_channel(block, weights.channels);
         let channels = CHANNELS.map(|channel| first + channel);
         let is_small = channels.iter().all(|&channel| is_small(weights, channel));
-        let start = if is_small { Path::Small } else { Path::Any }.start();
-        packed
-            .bias
-            .extend(channels.map(|channel| weights.bias[channel].wrapping_add(start)));
-        packed
-            .scales
-            .extend(channels.map(|channel| weights.scales[channel]));
+        for path in [Path::Relu, Path::Small] {
+            let start = if is_small { path } else { Path::Any }.start();
+            let start = channels.map(|channel| weights.bias[channel].wrapping_add(start));
+            packed.bias.extend(start);
+        }
+        let scales = channels.map(|channel| weights.scales[channel]);
+        packed.scales.extend(scales);
+        packed.scales.extend(scales.map(relu_offset));
         let parts = pack_block(weights, first, &mut packed.data);
         packed.parts.push(parts);
         packed.usable.push(is_small);
@@ -114,10 +115,10 @@ struct Block<'a> {
     /// `[PARTS][3][LANES][4]`
     taps: &'a [i8],
     parts: usize,
-    has_small_results: bool,
+    path: Path,
     /// What the sums start at, in the order of [`CHANNELS`].
     start: &'a [i32],
-    /// In the order of [`CHANNELS`].
+    /// Scales and [`relu_offset`]s, both in the order of [`CHANNELS`].
     scales: &'a [f32],
     stride: usize,
     dilation: usize,
@@ -128,7 +129,7 @@ struct Block<'a> {
 
 /// Blocks of channels outside, pixels inside.
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn depthwise(mut row: Depthwise<'_>) {
+pub(super) fn depthwise(row: Depthwise<'_>) {
     if !is_packed(row.weights) {
         return neon::DEPTHWISE.run(row);
     }
@@ -140,7 +141,13 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
     let end = row.first_channel + row.channels;
     for index in row.first_channel / LANES..end.div_ceil(LANES) {
         let offset = first_channel(index, channels) - row.first_channel;
-        let rows = [0, 1, 2].map(|i: usize| &row.rows[i][offset..]);
+        let rows = [
+            &row.rows[0][offset..],
+            &row.rows[1][offset..],
+            &row.rows[2][offset..],
+        ];
+        let path = Path::of(row.stage, packed.usable[index]);
+        let start = (2 * index + usize::from(path != Path::Relu)) * LANES;
         let block = Block {
             rows,
             input_stride: row.input_stride,
@@ -149,9 +156,9 @@ pub(super) fn depthwise(mut row: Depthwise<'_>) {
             fill: row.fill,
             taps: &packed.data[index * PARTS * PART..][..PARTS * PART],
             parts: usize::from(packed.parts[index]),
-            has_small_results: packed.usable[index],
-            start: &packed.bias[index * LANES..][..LANES],
-            scales: &packed.scales[index * LANES..][..LANES],
+            path,
+            start: &packed.bias[start..][..LANES],
+            scales: &packed.scales[2 * index * LANES..][..2 * LANES],
             stride: row.stride,
             dilation: row.dilation,
             stage: row.stage,
@@ -175,16 +182,18 @@ impl Block<'_> {
     #[target_feature(enable = "neon,dotprod")]
     fn run(&self, out: &mut [i8]) {
         let input = (self.width - 1) * self.input_stride + LANES;
-        assert!(self.rows.iter().all(|row| row.len() >= input));
+        for row in self.rows {
+            assert!(row.len() >= input);
+        }
         assert!(out.len() >= (self.pixels - 1) * self.out_stride + LANES);
         assert!(self.taps.len() == PARTS * PART && self.parts <= PARTS);
-        assert!(self.start.len() == LANES && self.scales.len() == LANES);
+        assert!(self.start.len() == LANES && self.scales.len() == 2 * LANES);
         let out = out.as_mut_ptr();
         // SAFETY: the asserts above.
         unsafe {
-            match Path::of(self.stage, self.has_small_results) {
-                Path::SmallUnsigned => self.run_path::<SMALL_UNSIGNED>(out),
-                Path::SmallSigned => self.run_path::<SMALL_SIGNED>(out),
+            match self.path {
+                Path::Relu => self.run_path::<RELU>(out),
+                Path::Even => self.run_path::<EVEN>(out),
                 Path::Small => self.run_path::<SMALL>(out),
                 Path::Any | Path::Sums => self.run_path::<ANY>(out),
             }
@@ -216,30 +225,36 @@ impl Block<'_> {
     #[inline(never)]
     unsafe fn stride_1<const PATH: u8>(&self, mut out: *mut i8) {
         let end = self.pixels + 2;
-        let is_inside = self.padding.max(2)..end.min(self.padding + self.width);
-        // SAFETY: the columns of the inner loop lie inside the row; out of `end - 2` pixels every step writes one.
+        let inside = self.padding.max(2)..end.min(self.padding + self.width);
+        // SAFETY: the columns of the inner loop lie inside the row; out of `end` columns all but two end a pixel.
         unsafe {
             let taps = self.taps();
-            let (mut a, mut b) = (self.start(), self.start());
-            a = multiply(a, taps[0], self.column_or_fill(0));
+            let mut a = multiply(self.start(), taps[0], self.column_or_fill(0));
             let column = self.column_or_fill(1);
             a = multiply(a, taps[1], column);
-            b = multiply(b, taps[0], column);
+            let mut b = multiply(self.start(), taps[0], column);
             let mut at = 2;
             while at < end {
-                while at >= is_inside.start && at + 2 <= is_inside.end {
-                    let column = self.column(at - self.padding);
-                    self.step::<PATH>(taps, column, &mut a, &mut b, out);
+                let pairs = match at == inside.start {
+                    true => inside.len() / 2,
+                    false => 0,
+                };
+                let mut pixel = at
+                    .wrapping_sub(self.padding)
+                    .wrapping_mul(self.input_stride);
+                for _ in 0..pairs {
+                    let column = self.column(pixel);
+                    (b, a) = self.step::<PATH>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
-                    let column = self.column(at + 1 - self.padding);
-                    self.step::<PATH>(taps, column, &mut b, &mut a, out);
+                    let column = self.column(pixel + self.input_stride);
+                    (a, b) = self.step::<PATH>(taps, column, b, a, out);
                     out = out.wrapping_add(self.out_stride);
-                    at += 2;
+                    pixel += 2 * self.input_stride;
                 }
+                at += 2 * pairs;
                 if at < end {
                     let column = self.column_or_fill(at);
-                    self.step::<PATH>(taps, column, &mut a, &mut b, out);
-                    std::mem::swap(&mut a, &mut b);
+                    (a, b) = self.step::<PATH>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
                     at += 1;
                 }
@@ -247,7 +262,8 @@ impl Block<'_> {
         }
     }
 
-    /// One more column: writes the pixel that it ends, and leaves in `last` the sums of the one that it begins.
+    /// One more column: writes the pixel that it ends; the sums of the one in whose middle it is, and of the one that
+    /// it begins.
     ///
     /// # Safety
     /// 16 bytes can be written at `to`.
@@ -257,15 +273,15 @@ impl Block<'_> {
         &self,
         taps: [[int8x16_t; 4]; 3],
         column: [int8x16_t; 4],
-        last: &mut [int32x4_t; 4],
-        middle: &mut [int32x4_t; 4],
+        last: [int32x4_t; 4],
+        middle: [int32x4_t; 4],
         to: *mut i8,
-    ) {
-        let sums = multiply(*last, taps[2], column);
-        *middle = multiply(*middle, taps[1], column);
+    ) -> ([int32x4_t; 4], [int32x4_t; 4]) {
+        let sums = multiply(last, taps[2], column);
+        let middle = multiply(middle, taps[1], column);
         // SAFETY: the caller vouches for the bytes.
         unsafe { self.finish::<PATH>(sums, to) };
-        *last = multiply(self.start(), taps[0], column);
+        (middle, multiply(self.start(), taps[0], column))
     }
 
     /// The last column of a pixel is the first one of the next.
@@ -275,28 +291,57 @@ impl Block<'_> {
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
     unsafe fn stride_2<const PATH: u8>(&self, mut out: *mut i8) {
-        let inside = self.padding..self.padding + self.width;
-        // SAFETY: columns are read after a check or where the condition of the loop has them inside; each of the
-        // pixels is written once.
+        let taps = self.taps();
+        // Pixels whose middle and last column lie inside the row.
+        let start = (self.padding / 2).min(self.pixels);
+        let end = (self.padding + self.width - 1) / 2;
+        let end = end.clamp(start, self.pixels);
+        // SAFETY: columns are read after a check or where they lie inside; each of the pixels is written once.
         unsafe {
-            let taps = self.taps();
             let mut acc = multiply(self.start(), taps[0], self.column_or_fill(0));
-            for x in 0..self.pixels {
-                let at = 2 * x + 1;
-                let (middle, last) = match at >= inside.start && at + 1 < inside.end {
-                    true => (
-                        self.column(at - self.padding),
-                        self.column(at + 1 - self.padding),
-                    ),
-                    false => (self.column_or_fill(at), self.column_or_fill(at + 1)),
-                };
-                acc = multiply(acc, taps[1], middle);
-                acc = multiply(acc, taps[2], last);
-                self.finish::<PATH>(acc, out);
-                out = out.wrapping_add(self.out_stride);
-                acc = multiply(self.start(), taps[0], last);
+            let mut x = 0;
+            while x < self.pixels {
+                let mut pixel = (2 * x + 1)
+                    .wrapping_sub(self.padding)
+                    .wrapping_mul(self.input_stride);
+                let inside = if x == start { end - start } else { 0 };
+                for _ in 0..inside {
+                    let middle = self.column(pixel);
+                    let last = self.column(pixel + self.input_stride);
+                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    out = out.wrapping_add(self.out_stride);
+                    pixel += 2 * self.input_stride;
+                }
+                x += inside;
+                if x < self.pixels {
+                    let middle = self.column_or_fill(2 * x + 1);
+                    let last = self.column_or_fill(2 * x + 2);
+                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    out = out.wrapping_add(self.out_stride);
+                    x += 1;
+                }
             }
         }
+    }
+
+    /// Two more columns: writes the pixel that they end; the sums of the one that the second of them begins.
+    ///
+    /// # Safety
+    /// 16 bytes can be written at `to`.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn step_2<const PATH: u8>(
+        &self,
+        taps: [[int8x16_t; 4]; 3],
+        columns: [[int8x16_t; 4]; 2],
+        acc: [int32x4_t; 4],
+        to: *mut i8,
+    ) -> [int32x4_t; 4] {
+        let acc = multiply(acc, taps[1], columns[0]);
+        let acc = multiply(acc, taps[2], columns[1]);
+        // SAFETY: the caller vouches for the bytes.
+        unsafe { self.finish::<PATH>(acc, to) };
+        multiply(self.start(), taps[0], columns[1])
     }
 
     /// Any stride, dilation and number of parts.
@@ -342,21 +387,16 @@ impl Block<'_> {
     #[inline]
     fn start(&self) -> [int32x4_t; 4] {
         // SAFETY: there are 16.
-        unsafe {
-            let (a, b) = start_pair::<0>(self.start.as_ptr());
-            let (c, d) = start_pair::<8>(self.start.as_ptr());
-            [a, b, c, d]
-        }
+        unsafe { load_16_sums(self.start.as_ptr()) }
     }
 
-    /// The codes of pixel `at` in the order of the taps.
+    /// The codes of the pixel that begins at `at`, in the order of the taps.
     ///
     /// # Safety
-    /// The pixel exists.
+    /// There is such a pixel.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn column(&self, at: usize) -> [int8x16_t; 4] {
-        let at = at * self.input_stride;
         // SAFETY: the pixel's 16 channels can be read in all rows.
         let (r, s, t) = unsafe {
             (
@@ -386,7 +426,7 @@ impl Block<'_> {
         let at = at.wrapping_sub(self.padding);
         match at < self.width {
             // SAFETY: the pixel exists.
-            true => unsafe { self.column(at) },
+            true => unsafe { self.column(at * self.input_stride) },
             false => [vdupq_n_s8(self.fill); 4],
         }
     }
@@ -399,15 +439,14 @@ impl Block<'_> {
     #[inline]
     unsafe fn finish<const PATH: u8>(&self, acc: [int32x4_t; 4], to: *mut i8) {
         let scales = self.scales.as_ptr();
-        // SAFETY: there are 16 scales; the caller vouches for `to`.
+        // SAFETY: there are 16 scales and 16 offsets; the caller vouches for `to`.
         unsafe {
-            let scales = [
-                vld1q_f32(scales),
-                vld1q_f32(scales.add(4)),
-                vld1q_f32(scales.add(8)),
-                vld1q_f32(scales.add(12)),
-            ];
-            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, self.stage);
+            let mut offsets = [vdupq_n_f32(0.0); 4];
+            if PATH == RELU {
+                offsets = load_16(scales.add(LANES));
+            }
+            let scales = load_16(scales);
+            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, offsets, self.stage);
             vst1q_s8(to, codes);
         }
     }
