@@ -49,10 +49,6 @@ impl Tile {
         }
     }
 
-    fn padding(&self) -> usize {
-        if self.is_long() { WEIGHTS_PADDING } else { 0 }
-    }
-
     /// Elements for one channel in all groups.
     fn packed_depth(&self, depth: usize) -> usize {
         match self.is_long() {
@@ -61,9 +57,6 @@ impl Tile {
         }
     }
 }
-
-/// Readable bytes behind the packed weights of long groups.
-pub const WEIGHTS_PADDING: usize = 128;
 
 /// What a kernel of long groups does with one group of a block: how many products of a lane it sums in int16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,7 +183,7 @@ impl PackedWeights {
             tile,
             channels,
             depth,
-            data: vec![0; padded * tile.packed_depth(depth) + tile.padding()],
+            data: vec![0; padded * tile.packed_depth(depth)],
             steps: Vec::new(),
             steps_fit: Vec::new(),
             bias: source.bias.to_vec(),
@@ -290,12 +283,6 @@ impl PackedWeights {
     pub fn block(&self, block: usize) -> &[i8] {
         let size = self.block_bytes();
         &self.data[block * size..(block + 1) * size]
-    }
-
-    /// Packed bytes of block `block` of long groups and [`WEIGHTS_PADDING`] bytes behind them.
-    pub fn block_and_padding(&self, block: usize) -> &[i8] {
-        let size = self.block_bytes();
-        &self.data[block * size..(block + 1) * size + WEIGHTS_PADDING]
     }
 
     /// How to multiply block `block`; `None` if not even pairs of products fit into int16.

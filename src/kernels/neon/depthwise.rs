@@ -102,7 +102,7 @@ fn blocks(mut row: Depthwise<'_>, edges: Edges) {
 fn int8_block(row: &mut Depthwise<'_>, edges: Edges, first: usize, index: usize, plan: Plan) {
     let channel = row.first_channel + first;
     let weights = row.weights;
-    let stage = CodesStage::<true>::new(row.stage);
+    let stage = CodesStage::new(row.stage);
     let packed = &weights.packed.data[index * TAPS * LANES..][..TAPS * LANES];
     let rows = [row.rows[0], row.rows[1], row.rows[2]];
     let part = taps::Row {
@@ -140,7 +140,7 @@ fn wide_block<const TAPS: usize>(row: &mut Depthwise<'_>, first: usize) {
     let weights = row.weights;
     let channel = row.first_channel + first;
     let columns = weights.kernel[1];
-    let stage = CodesStage::<true>::new(row.stage);
+    let stage = CodesStage::new(row.stage);
     let mut taps = [vdupq_n_s16(0); TAPS];
     for (at, tap) in taps.iter_mut().enumerate() {
         *tap = load_8_i16(&weights.taps[at * weights.channels + channel..]);

@@ -1,25 +1,25 @@
-//! What both kernels do with their sums: the rule of `requant.rs`, and stores.
+//! What both kernels do with their sums: the rule of `requant.rs`.
 
 use std::arch::aarch64::{
     float32x4_t, int8x8_t, int8x16_t, int16x8_t, int32x4_t, vld1_s8, vld1q_f32, vld1q_s16,
-    vld1q_s32, vst1_s8, vst1q_lane_u32, vst1q_s8, vst1q_s32,
+    vld1q_s32, vst1_s8, vst1q_s32,
 };
 
 use super::registers::*;
 use crate::kernels::requant::OutputStage;
 
-/// An output stage in registers. `CLAMP`: its bounds are narrower than int8.
+/// An output stage in registers.
 ///
-/// Scaling, rounding, saturating at int16, adding the zero point with saturation and narrowing with saturation gives the
-/// codes that the rule gives, whose bounds are integers: clamping commutes with rounding.
+/// Scaling, rounding, saturating at int16, adding the zero point with saturation, narrowing with saturation and clamping
+/// gives the codes that the rule gives, whose bounds are integers: to clamp and then round is the same.
 #[derive(Clone, Copy)]
-pub struct CodesStage<const CLAMP: bool> {
+pub struct CodesStage {
     pub zero_point: int16x8_t,
     pub min: int8x16_t,
     pub max: int8x16_t,
 }
 
-impl<const CLAMP: bool> CodesStage<CLAMP> {
+impl CodesStage {
     pub fn new(stage: OutputStage) -> Self {
         Self {
             zero_point: vdupq_n_s16(stage.zero_point as i16),
@@ -28,33 +28,14 @@ impl<const CLAMP: bool> CodesStage<CLAMP> {
         }
     }
 
-    /// The codes of 16 sums.
-    #[inline(always)]
-    pub fn codes(&self, sums: [int32x4_t; 4], scales: [float32x4_t; 4]) -> int8x16_t {
-        let low = self.words([sums[0], sums[1]], [scales[0], scales[1]]);
-        let high = self.words([sums[2], sums[3]], [scales[2], scales[3]]);
-        let codes = vqmovn_high_s16(vqmovn_s16(low), high);
-        match CLAMP {
-            true => vminq_s8(vmaxq_s8(codes, self.min), self.max),
-            false => codes,
-        }
-    }
-
     /// The codes of 8 sums.
     #[inline(always)]
     pub fn codes_of_8(&self, sums: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int8x8_t {
-        let codes = vqmovn_s16(self.words(sums, scales));
-        match CLAMP {
-            true => vmin_s8(vmax_s8(codes, vget_low_s8(self.min)), vget_low_s8(self.max)),
-            false => codes,
-        }
-    }
-
-    #[inline(always)]
-    fn words(&self, sums: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
         let low = vqmovn_s32(round(sums[0], scales[0]));
         let words = vqmovn_high_s32(low, round(sums[1], scales[1]));
-        vqaddq_s16(words, self.zero_point)
+        let codes = vqmovn_s16(vqaddq_s16(words, self.zero_point));
+        let (min, max) = (vget_low_s8(self.min), vget_low_s8(self.max));
+        vmin_s8(vmax_s8(codes, min), max)
     }
 }
 
@@ -108,36 +89,11 @@ pub fn load_f32(values: &[f32], at: usize) -> float32x4_t {
     unsafe { vld1q_f32(values.as_ptr()) }
 }
 
-/// Stores 4 codes in each of `ROWS` rows, at most 4, that lie `stride` apart.
-///
-/// # Safety
-/// Each row has room for 4 codes; the first is at `out`.
-#[inline(always)]
-pub unsafe fn store_4<const ROWS: usize>(codes: int8x16_t, out: *mut i8, stride: usize) {
-    let words = vreinterpretq_u32_s8(codes);
-    // SAFETY: the caller's contract.
-    unsafe {
-        vst1q_lane_u32::<0>(out.cast(), words);
-        if ROWS > 1 {
-            vst1q_lane_u32::<1>(out.add(stride).cast(), words);
-        }
-        if ROWS > 2 {
-            vst1q_lane_u32::<2>(out.add(2 * stride).cast(), words);
-        }
-        if ROWS > 3 {
-            vst1q_lane_u32::<3>(out.add(3 * stride).cast(), words);
-        }
-    }
-}
-
-/// Stores the first `channels` of the 4 codes of each of `rows` rows.
-pub fn store_some(codes: int8x16_t, out: &mut [i8], stride: usize, rows: usize, channels: usize) {
-    let mut whole = [0i8; 16];
-    // SAFETY: `whole` has 16 bytes.
-    unsafe { vst1q_s8(whole.as_mut_ptr(), codes) }
-    for (row, codes) in whole.chunks_exact(4).enumerate().take(rows) {
-        out[row * stride..][..channels].copy_from_slice(&codes[..channels]);
-    }
+/// Stores as many codes as `out` is long, at most 8.
+pub fn store_codes(codes: int8x8_t, out: &mut [i8]) {
+    let mut whole = [0; 8];
+    store_8(codes, &mut whole);
+    out.copy_from_slice(&whole[..out.len()]);
 }
 
 /// Stores as many sums as `out` is long, at most 4.

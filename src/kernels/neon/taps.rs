@@ -75,7 +75,7 @@ pub struct Row {
     pub bias: *const i32,
     /// 16.
     pub scales: *const f32,
-    pub stage: CodesStage<true>,
+    pub stage: CodesStage,
     pub out: *mut i8,
     /// From one pixel of the result to the next, in bytes.
     pub out_stride: usize,
