@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use super::simd::RowLoops;
+
 /// Fractional bits of a coefficient: 32 less 8 of the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
@@ -69,106 +71,167 @@ impl Taps {
     }
 }
 
+/// Rows of the source that the horizontal pass takes at a time, so that a column of them fills a vector.
+const BAND_ROWS: usize = 4;
+
+/// Pixels of [`BAND_ROWS`] rows, column after column.
+pub type Band = [[u32; BAND_ROWS]];
+
+/// Some rows of a ring, one behind the other, the first one again behind the last.
+#[derive(Clone, Copy, Debug)]
+pub struct RingRows<'a> {
+    ring: &'a [u8],
+    /// From one row to the next.
+    stride: usize,
+    /// Offset of the first of these rows.
+    first: usize,
+}
+
 /// Resizes pictures of one size to another. Holds tables and scratch, so that resizing allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Resizer {
     columns: Taps,
     rows: Taps,
     channels: usize,
+    /// Rows of the source, pixels of four bytes.
+    pixels: Vec<u32>,
+    /// The same, as the horizontal pass takes them.
+    band: Vec<[u32; BAND_ROWS]>,
     /// Rows of the source at the target's width: row `y` at `y % capacity`.
     ring: Vec<u8>,
+    /// From one row of the ring to the next: the last pixel is written as four bytes.
+    stride: usize,
     capacity: usize,
-    /// One finished row.
-    row: Vec<u8>,
 }
 
 impl Resizer {
-    /// From `source` to `target`, both `[width, height]` of at least 1, with 1 or 3 interleaved channels.
+    /// From `source` to `target`, both `[width, height]` of at least 1, with 1 or 3 channels.
     pub fn new(source: [usize; 2], target: [usize; 2], channels: usize) -> Self {
         assert!(channels == 1 || channels == 3, "1 or 3 channels");
         let rows = Taps::new(source[1], target[1]);
-        let capacity = rows.longest();
+        // Whole bands: the window of a row may begin at a band's last row and end at another's first.
+        let capacity = (rows.longest() + BAND_ROWS - 1).next_multiple_of(BAND_ROWS);
+        let stride = target[0] * channels + size_of::<u32>() - channels;
         Self {
             columns: Taps::new(source[0], target[0]),
-            channels,
-            ring: vec![0; capacity * target[0] * channels],
-            row: vec![0; target[0] * channels],
-            capacity,
             rows,
+            channels,
+            pixels: vec![0; BAND_ROWS * source[0]],
+            band: vec![[0; BAND_ROWS]; source[0]],
+            ring: vec![0; capacity * stride],
+            stride,
+            capacity,
         }
     }
 
     /// Reads each row of the source that counts once, in order, through `read`, which is given the row's number and
-    /// gives its pixels, and passes each finished row to `write`, with its number.
+    /// writes its pixels, channels first. Passes the rows that make each row of the target to `write`, with its number
+    /// and their weights: what [`blend_rows`] takes.
     pub fn run(
         &mut self,
-        mut read: impl FnMut(usize, &mut dyn FnMut(&[u8])),
-        mut write: impl FnMut(usize, &[u8]),
+        source_height: usize,
+        loops: &RowLoops,
+        mut read: impl FnMut(usize, &mut [[u8; 4]]),
+        mut write: impl FnMut(usize, RingRows<'_>, &[i32]),
     ) {
-        let stride = self.row.len();
+        let width = self.band.len();
         let mut next = 0;
         for y in 0..self.rows.len() {
             let (first, weights) = self.rows.at(y);
-            next = next.max(first);
+            next = next.max(first / BAND_ROWS * BAND_ROWS);
             while next < first + weights.len() {
-                let target = &mut self.ring[next % self.capacity * stride..][..stride];
-                let (columns, channels) = (&self.columns, self.channels);
-                read(next, &mut |source| match channels {
-                    1 => shrink_row::<1>(columns, source, target),
-                    _ => shrink_row::<3>(columns, source, target),
-                });
-                next += 1;
+                let count = BAND_ROWS.min(source_height - next);
+                let rows = self.pixels.chunks_exact_mut(width).take(count);
+                for (row, pixels) in rows.enumerate() {
+                    read(next + row, bytemuck::cast_slice_mut(pixels));
+                }
+                (loops.interleave)(&self.pixels, &mut self.band);
+                let shrunk = &mut self.ring[next % self.capacity * self.stride..];
+                let shrunk = &mut shrunk[..BAND_ROWS * self.stride];
+                (loops.shrink_band)(&self.columns, &self.band, self.channels, shrunk);
+                next += BAND_ROWS;
             }
-            let ring = &self.ring;
-            let source = |y: usize| &ring[y % self.capacity * stride..][..stride];
-            blend_rows(first, weights, source, &mut self.row);
-            write(y, &self.row);
+            let rows = RingRows {
+                ring: &self.ring,
+                stride: self.stride,
+                first: first % self.capacity * self.stride,
+            };
+            write(y, rows, weights);
         }
     }
 }
 
-/// One row of the horizontal pass.
-fn shrink_row<const C: usize>(columns: &Taps, source: &[u8], target: &mut [u8]) {
-    let source = source.as_chunks::<C>().0;
-    let target = target.as_chunks_mut::<C>().0;
-    for (x, target) in target.iter_mut().enumerate() {
+/// Brings [`BAND_ROWS`] rows of pixels, one behind the other, into the order of a band.
+#[inline(always)]
+pub fn interleave(rows: &[u32], band: &mut Band) {
+    let width = band.len();
+    let (a, rest) = rows.split_at(width);
+    let (b, rest) = rest.split_at(width);
+    let (c, d) = rest.split_at(width);
+    for ((((column, &a), &b), &c), &d) in band.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *column = [a, b, c, d];
+    }
+}
+
+/// The horizontal pass of a band. Writes `channels` bytes of each pixel to [`BAND_ROWS`] rows, which lie one behind
+/// the other; what follows the last pixel of a row is written too.
+#[inline(always)]
+pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
+    const LANES: usize = size_of::<u32>() * BAND_ROWS;
+    let band: &[[u8; LANES]] = bytemuck::cast_slice(band);
+    let stride = rows.len() / BAND_ROWS;
+    for x in 0..columns.len() {
         let (first, weights) = columns.at(x);
-        let mut sums = [HALF; C];
-        for (pixel, &weight) in source[first..first + weights.len()].iter().zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
-                *sum += i32::from(value) * weight;
-            }
-        }
-        *target = sums.map(to_byte);
-    }
-}
-
-/// The vertical pass of one target row, in blocks whose sums stay in registers.
-fn blend_rows<'a>(
-    first: usize,
-    weights: &[i32],
-    source: impl Fn(usize) -> &'a [u8],
-    target: &mut [u8],
-) {
-    const BLOCK: usize = 32;
-    let (blocks, rest) = target.as_chunks_mut::<BLOCK>();
-    let rest_at = blocks.len() * BLOCK;
-    for (index, block) in blocks.iter_mut().enumerate() {
-        let mut sums = [HALF; BLOCK];
-        for (y, &weight) in weights.iter().enumerate() {
-            let values = &source(first + y)[index * BLOCK..][..BLOCK];
+        let mut sums = [HALF; LANES];
+        for (values, &weight) in band[first..first + weights.len()].iter().zip(weights) {
             for (sum, &value) in sums.iter_mut().zip(values) {
                 *sum += i32::from(value) * weight;
             }
         }
-        *block = sums.map(to_byte);
+        let mut bytes = [0; LANES];
+        for (byte, &sum) in bytes.iter_mut().zip(&sums) {
+            *byte = to_byte(sum);
+        }
+        for (row, pixel) in bytes.as_chunks::<4>().0.iter().enumerate() {
+            rows[row * stride + x * channels..][..4].copy_from_slice(pixel);
+        }
     }
-    for (x, target) in rest.iter_mut().enumerate() {
-        let products = weights.iter().enumerate();
-        let sum = products
-            .map(|(y, &weight)| i32::from(source(first + y)[rest_at + x]) * weight)
-            .sum::<i32>();
-        *target = to_byte(HALF + sum);
+}
+
+/// The vertical pass of one target row, in blocks whose sums stay in registers. `flip` is XORed to the result.
+#[inline(always)]
+pub fn blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
+    const BLOCK: usize = 64;
+    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+    let rest_at = blocks.len() * BLOCK;
+    for (index, block) in blocks.iter_mut().enumerate() {
+        let mut sums = [HALF; BLOCK];
+        let mut row = rows.first;
+        for &weight in weights {
+            let values = &rows.ring[row + index * BLOCK..][..BLOCK];
+            for (sum, &value) in sums.iter_mut().zip(values) {
+                *sum += i32::from(value) * weight;
+            }
+            row += rows.stride;
+            if row == rows.ring.len() {
+                row = 0;
+            }
+        }
+        for (out, &sum) in block.iter_mut().zip(&sums) {
+            *out = to_byte(sum) ^ flip;
+        }
+    }
+    for (x, out) in rest.iter_mut().enumerate() {
+        let mut row = rows.first;
+        let mut sum = HALF;
+        for &weight in weights {
+            sum += i32::from(rows.ring[row + rest_at + x]) * weight;
+            row += rows.stride;
+            if row == rows.ring.len() {
+                row = 0;
+            }
+        }
+        *out = to_byte(sum) ^ flip;
     }
 }
 

@@ -33,7 +33,7 @@ const FULL: Matrix = Matrix {
 };
 
 /// Pixels converted at a time.
-const BLOCK: usize = 16;
+const BLOCK: usize = 32;
 
 /// The Y of [`BLOCK`] pixels, and the U and V of their pairs.
 #[derive(Default)]
@@ -57,17 +57,16 @@ impl Matrix {
         }
     }
 
-    /// Packed RGB. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times the factors, less 16.
+    /// Planes of red, green and blue. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times
+    /// the factors, less 16.
     #[inline(always)]
-    fn convert(&self, block: &Block) -> [u8; 3 * BLOCK] {
+    fn convert(&self, block: &Block) -> [[u8; BLOCK]; 3] {
         let mut chroma = [[0i16; BLOCK / 2]; 3];
-        let [red, green, blue] = &mut chroma;
-        let sums = red.iter_mut().zip(green).zip(blue);
-        for (((red, green), blue), (&u, &v)) in sums.zip(block.u.iter().zip(&block.v)) {
+        for (i, (&u, &v)) in block.u.iter().zip(&block.v).enumerate() {
             let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
-            *red = high(v, self.v_to_red);
-            *green = high(u, self.u_to_green) + high(v, self.v_to_green);
-            *blue = high(u, self.u_to_blue);
+            chroma[0][i] = high(v, self.v_to_red);
+            chroma[1][i] = high(u, self.u_to_green) + high(v, self.v_to_green);
+            chroma[2][i] = high(u, self.u_to_blue);
         }
         let mut luma = [0i16; BLOCK];
         for (luma, &y) in luma.iter_mut().zip(&block.y) {
@@ -79,26 +78,39 @@ impl Matrix {
                 *value = ((luma + chroma[i / 2]) >> 5).clamp(0, 255) as u8;
             }
         }
-        let mut packed = [0; 3 * BLOCK];
-        for (i, pixel) in packed.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            *pixel = [planes[0][i], planes[1][i], planes[2][i]];
-        }
-        packed
+        planes
     }
 
-    /// A row of RGB from blocks, which `load` reads: from a pixel on, so many pixels.
+    /// A row of pixels from blocks, which `load` reads: from a pixel on, so many pixels.
     #[inline(always)]
-    fn convert_row(&self, out: &mut [u8], load: impl Fn(usize, usize) -> Block) {
-        let (blocks, rest) = out.as_chunks_mut::<{ 3 * BLOCK }>();
+    fn convert_row<const N: usize>(
+        &self,
+        out: &mut [[u8; N]],
+        load: impl Fn(usize, usize) -> Block,
+    ) {
+        let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
         let start = blocks.len() * BLOCK;
         for (index, out) in blocks.iter_mut().enumerate() {
-            *out = self.convert(&load(index * BLOCK, BLOCK));
+            let [red, green, blue] = self.convert(&load(index * BLOCK, BLOCK));
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = pixel([red[i], green[i], blue[i]]);
+            }
         }
         if !rest.is_empty() {
-            let packed = self.convert(&load(start, rest.len() / 3));
-            rest.copy_from_slice(&packed[..rest.len()]);
+            let [red, green, blue] = self.convert(&load(start, rest.len()));
+            for (i, out) in rest.iter_mut().enumerate() {
+                *out = pixel([red[i], green[i], blue[i]]);
+            }
         }
     }
+}
+
+/// RGB in the first three of `N` bytes, zeros behind.
+#[inline(always)]
+fn pixel<const N: usize>([red, green, blue]: [u8; 3]) -> [u8; N] {
+    let mut pixel = [0; N];
+    (pixel[0], pixel[1], pixel[2]) = (red, green, blue);
+    pixel
 }
 
 impl Frame {
@@ -108,16 +120,33 @@ impl Frame {
     /// # Panics
     /// If `y` is not below the height or `out` is of another length.
     pub fn rgb_row(&self, y: usize, out: &mut [u8]) {
+        let (pixels, rest) = out.as_chunks_mut::<3>();
+        assert!(rest.is_empty(), "3 bytes a pixel");
+        self.pixel_row(y, pixels);
+    }
+
+    /// Writes row `y` as [`Frame::rgb_row`] does, RGB in the first three bytes of a pixel of `N` and zeros behind.
+    /// Always inlined, so that callers compile it for their own instruction set.
+    ///
+    /// # Panics
+    /// If `y` is not below the height or `out` is not as long as the frame is wide.
+    #[inline(always)]
+    pub fn pixel_row<const N: usize>(&self, y: usize, out: &mut [[u8; N]]) {
         let (width, height) = (self.width, self.height);
-        assert!(y < height && out.len() == 3 * width, "row {y} of {height}");
+        assert!(y < height && out.len() == width, "row {y} of {height}");
         let data = &self.data[..];
         let matrix = Matrix::of(self.range);
         match self.format {
-            PixelFormat::Rgb => out.copy_from_slice(&data[y * width * 3..][..width * 3]),
+            PixelFormat::Rgb => {
+                let row = data[y * width * 3..][..width * 3].as_chunks::<3>().0;
+                for (out, &rgb) in out.iter_mut().zip(row) {
+                    *out = pixel(rgb);
+                }
+            }
             PixelFormat::Grey => {
                 let row = &data[y * width..][..width];
-                for (pixel, &grey) in out.as_chunks_mut::<3>().0.iter_mut().zip(row) {
-                    *pixel = [grey; 3];
+                for (out, &grey) in out.iter_mut().zip(row) {
+                    *out = pixel([grey; 3]);
                 }
             }
             PixelFormat::Yuyv => {
@@ -216,7 +245,7 @@ mod tests {
                             u: [u; BLOCK / 2],
                             v: [v; BLOCK / 2],
                         };
-                        let ours: [u8; 3] = matrix.convert(&block)[45..].try_into().unwrap();
+                        let ours = matrix.convert(&block).map(|plane| plane[BLOCK - 1]);
                         for (real, ours) in real.into_iter().zip(ours) {
                             let real = real.clamp(0.0, 255.0);
                             assert!(

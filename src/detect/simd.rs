@@ -1,0 +1,97 @@
+//! The loops of preprocessing, compiled for each instruction set.
+//!
+//! They are plain loops of [`resize`](super::resize) and of [`Frame::pixel_row`], compiled again under the features of
+//! an instruction set: the compiler's vectors give the same bits.
+#![allow(unsafe_code)]
+
+use super::resize::{self, Band, RingRows, Taps};
+use crate::kernels::Isa;
+use crate::source::Frame;
+
+/// Functions over rows of pixels; each has the contract of its namesake.
+#[derive(Clone, Copy, Debug)]
+pub struct RowLoops {
+    /// [`Frame::pixel_row`].
+    pub pixel_row: fn(frame: &Frame, y: usize, out: &mut [[u8; 4]]),
+    /// [`resize::interleave`].
+    pub interleave: fn(rows: &[u32], band: &mut Band),
+    /// [`resize::shrink_band`].
+    pub shrink_band: fn(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]),
+    /// [`resize::blend_rows`].
+    pub blend_rows: fn(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]),
+}
+
+impl RowLoops {
+    /// The loops for an instruction set. What it has none for runs under the target's own features.
+    pub fn of(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if isa == Isa::Avx512Vnni && has_avx512() {
+                return AVX512;
+            }
+            if isa >= Isa::Avx2 && is_x86_feature_detected!("avx2") {
+                return AVX2;
+            }
+        }
+        let _ = isa;
+        BASELINE
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512dq")
+}
+
+/// [`Frame::pixel_row`] for pixels of four bytes.
+#[inline(always)]
+fn pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]) {
+    frame.pixel_row(y, out);
+}
+
+/// A table whose functions are compiled for a set of features.
+macro_rules! row_loops {
+    ($(#[$doc:meta])* $name:ident $(, $features:literal, $has:expr)?) => {
+        $(#[$doc])*
+        const $name: RowLoops = RowLoops {
+            pixel_row: row_loops!(pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]) $(, $features, $has)?),
+            interleave: row_loops!(resize::interleave(rows: &[u32], band: &mut Band) $(, $features, $has)?),
+            shrink_band: row_loops!(resize::shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) $(, $features, $has)?),
+            blend_rows: row_loops!(resize::blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) $(, $features, $has)?),
+        };
+    };
+    ($($rule:ident)::+($($argument:ident: $type:ty),*)) => {
+        |$($argument),*| $($rule)::+($($argument),*)
+    };
+    ($($rule:ident)::+($($argument:ident: $type:ty),*), $features:literal, $has:expr) => {{
+        #[target_feature(enable = $features)]
+        fn compiled($($argument: $type),*) {
+            $($rule)::+($($argument),*);
+        }
+        |$($argument),*| {
+            assert!($has);
+            // SAFETY: the assert above proves the features.
+            unsafe { compiled($($argument),*) }
+        }
+    }};
+}
+
+row_loops! {
+    /// Under the target's own features.
+    BASELINE
+}
+
+#[cfg(target_arch = "x86_64")]
+row_loops! {
+    /// With AVX2.
+    AVX2, "avx2", is_x86_feature_detected!("avx2")
+}
+
+#[cfg(target_arch = "x86_64")]
+row_loops! {
+    /// With AVX-512.
+    AVX512, "avx512f,avx512bw,avx512vl,avx512dq", has_avx512()
+}
