@@ -3,8 +3,6 @@
 //! [`PRECISION_BITS`], each pass rounded to 8 bits. The horizontal pass always comes first, as in Pillow 11; Pillow 13
 //! takes the vertical one first where that is cheaper, which moves single values by 1.
 
-use std::ops::Range;
-
 use super::simd::RowLoops;
 
 /// Fractional bits of a coefficient: 32 less 8 of the pixel and 2 of headroom.
@@ -14,65 +12,72 @@ const HALF: i32 = 1 << (PRECISION_BITS - 1);
 /// Which elements of the source make each element of the target, and with which weights.
 #[derive(Clone, Debug)]
 pub struct Taps {
-    /// For each target element: the first source element, and its part of `weights`.
-    windows: Vec<(usize, Range<usize>)>,
+    /// For each target element, the first source element that counts.
+    firsts: Vec<usize>,
+    /// For each target element, the weights of `longest` source elements.
     weights: Vec<i32>,
+    longest: usize,
 }
 
 impl Taps {
     /// The triangle filter from `source` to `target` elements, both at least 1.
     pub fn new(source: usize, target: usize) -> Self {
-        let scale = source as f64 / target as f64;
-        let filter_scale = scale.max(1.0);
+        let windows: Vec<_> = (0..target).map(|at| window(source, target, at)).collect();
+        let longest = windows.iter().map(|(_, w)| w.len()).max().unwrap_or(1);
         let mut taps = Self {
-            windows: Vec::with_capacity(target),
-            weights: Vec::new(),
+            firsts: Vec::with_capacity(target),
+            weights: Vec::with_capacity(target * longest),
+            longest,
         };
-        let mut window = Vec::new();
-        for position in 0..target {
-            let center = (position as f64 + 0.5) * scale;
-            let first = (center - filter_scale + 0.5).max(0.0) as usize;
-            let end = ((center + filter_scale + 0.5) as usize).min(source);
-            window.clear();
-            window.extend((first..end).map(|x| {
-                let distance = ((x as f64 - center + 0.5) * (1.0 / filter_scale)).abs();
-                (1.0 - distance).max(0.0)
-            }));
-            let sum: f64 = window.iter().sum();
-            let fixed =
-                |weight: &f64| (0.5 + weight / sum * f64::from(1u32 << PRECISION_BITS)) as i32;
-            let skipped = window.iter().take_while(|w| fixed(w) == 0).count();
-            let begin = taps.weights.len();
-            taps.weights.extend(window[skipped..].iter().map(fixed));
-            while taps.weights.len() > begin + 1 && taps.weights.last() == Some(&0) {
-                taps.weights.pop();
-            }
-            taps.windows
-                .push((first + skipped, begin..taps.weights.len()));
+        for (first, weights) in windows {
+            // At the end of the source, a short window begins earlier, with weights of 0.
+            let begin = first.min(source - longest);
+            let zeros = |count| std::iter::repeat_n(0, count);
+            taps.firsts.push(begin);
+            taps.weights.extend(zeros(first - begin));
+            taps.weights.extend(&weights);
+            taps.weights
+                .extend(zeros(begin + longest - first - weights.len()));
         }
         taps
     }
 
     /// Number of target elements.
-    pub fn len(&self) -> usize {
-        self.windows.len()
+    fn len(&self) -> usize {
+        self.firsts.len()
     }
 
-    /// First source element and weights of a target element; never empty.
-    #[inline(always)]
+    /// First source element and weights of a target element.
     fn at(&self, position: usize) -> (usize, &[i32]) {
-        let (first, range) = &self.windows[position];
-        (*first, &self.weights[range.clone()])
-    }
-
-    /// Most weights that one target element has.
-    fn longest(&self) -> usize {
-        self.windows.iter().map(|(_, r)| r.len()).max().unwrap_or(0)
+        let weights = &self.weights[position * self.longest..][..self.longest];
+        (self.firsts[position], weights)
     }
 }
 
+/// The first source element that counts for a target element, and its weight and those of its followers; never empty.
+fn window(source: usize, target: usize, position: usize) -> (usize, Vec<i32>) {
+    let scale = source as f64 / target as f64;
+    let filter_scale = scale.max(1.0);
+    let center = (position as f64 + 0.5) * scale;
+    let first = (center - filter_scale + 0.5).max(0.0) as usize;
+    let end = ((center + filter_scale + 0.5) as usize).min(source);
+    let triangle = |x: usize| {
+        let distance = ((x as f64 - center + 0.5) * (1.0 / filter_scale)).abs();
+        (1.0 - distance).max(0.0)
+    };
+    let sum: f64 = (first..end).map(triangle).sum();
+    let fixed = |weight: f64| (0.5 + weight / sum * f64::from(1u32 << PRECISION_BITS)) as i32;
+    let mut weights: Vec<_> = (first..end).map(|x| fixed(triangle(x))).collect();
+    let skipped = weights.iter().take_while(|&&weight| weight == 0).count();
+    weights.drain(..skipped);
+    while weights.len() > 1 && weights.last() == Some(&0) {
+        weights.pop();
+    }
+    (first + skipped, weights)
+}
+
 /// Rows of the source that the horizontal pass takes at a time, so that a column of them fills a vector.
-const BAND_ROWS: usize = 4;
+const BAND_ROWS: usize = 8;
 
 /// Pixels of [`BAND_ROWS`] rows, column after column.
 pub type Band = [[u32; BAND_ROWS]];
@@ -110,7 +115,7 @@ impl Resizer {
         assert!(channels == 1 || channels == 3, "1 or 3 channels");
         let rows = Taps::new(source[1], target[1]);
         // Whole bands: the window of a row may begin at a band's last row and end at another's first.
-        let capacity = (rows.longest() + BAND_ROWS - 1).next_multiple_of(BAND_ROWS);
+        let capacity = (rows.longest + BAND_ROWS - 1).next_multiple_of(BAND_ROWS);
         let stride = target[0] * channels + size_of::<u32>() - channels;
         Self {
             columns: Taps::new(source[0], target[0]),
@@ -165,31 +170,55 @@ impl Resizer {
 #[inline(always)]
 pub fn interleave(rows: &[u32], band: &mut Band) {
     let width = band.len();
-    let (a, rest) = rows.split_at(width);
-    let (b, rest) = rest.split_at(width);
-    let (c, d) = rest.split_at(width);
-    for ((((column, &a), &b), &c), &d) in band.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-        *column = [a, b, c, d];
+    let row = |index: usize| &rows[index * width..][..width];
+    let wide = width / 4 * 4;
+    for part in 0..BAND_ROWS / 4 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|index| row(4 * part + index));
+        let squares = a.as_chunks::<4>().0.iter().zip(b.as_chunks::<4>().0);
+        let squares = squares.zip(c.as_chunks::<4>().0).zip(d.as_chunks::<4>().0);
+        for (columns, (((a, b), c), d)) in band.as_chunks_mut::<4>().0.iter_mut().zip(squares) {
+            columns[0].as_chunks_mut::<4>().0[part] = [a[0], b[0], c[0], d[0]];
+            columns[1].as_chunks_mut::<4>().0[part] = [a[1], b[1], c[1], d[1]];
+            columns[2].as_chunks_mut::<4>().0[part] = [a[2], b[2], c[2], d[2]];
+            columns[3].as_chunks_mut::<4>().0[part] = [a[3], b[3], c[3], d[3]];
+        }
+        for x in wide..width {
+            band[x].as_chunks_mut::<4>().0[part] = [a[x], b[x], c[x], d[x]];
+        }
     }
 }
+
+/// Bytes of a column of a band.
+const LANES: usize = size_of::<u32>() * BAND_ROWS;
 
 /// The horizontal pass of a band. Writes `channels` bytes of each pixel to [`BAND_ROWS`] rows, which lie one behind
 /// the other; what follows the last pixel of a row is written too.
 #[inline(always)]
 pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
-    const LANES: usize = size_of::<u32>() * BAND_ROWS;
+    match columns.longest {
+        1 => shrink::<1>(columns, band, channels, rows),
+        2 => shrink::<2>(columns, band, channels, rows),
+        3 => shrink::<3>(columns, band, channels, rows),
+        4 => shrink::<4>(columns, band, channels, rows),
+        5 => shrink::<5>(columns, band, channels, rows),
+        6 => shrink::<6>(columns, band, channels, rows),
+        _ => shrink::<1>(columns, band, channels, rows),
+    }
+}
+
+#[inline(always)]
+fn shrink<const N: usize>(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
     let band: &[[u8; LANES]] = bytemuck::cast_slice(band);
     let stride = rows.len() / BAND_ROWS;
-    for x in 0..columns.len() {
-        let (first, weights) = columns.at(x);
-        let mut sums = [HALF; LANES];
-        for (values, &weight) in band[first..first + weights.len()].iter().zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += i32::from(value) * weight;
-            }
-        }
+    let windows = columns.firsts.iter().zip(columns.weights.as_chunks::<N>().0);
+    for (x, (&first, weights)) in windows.enumerate() {
+        let window = &band[first..].as_chunks::<N>().0[0];
         let mut bytes = [0; LANES];
-        for (byte, &sum) in bytes.iter_mut().zip(&sums) {
+        for (lane, byte) in bytes.iter_mut().enumerate() {
+            let mut sum = HALF;
+            for (values, &weight) in window.iter().zip(weights) {
+                sum += i32::from(values[lane]) * weight;
+            }
             *byte = to_byte(sum);
         }
         for (row, pixel) in bytes.as_chunks::<4>().0.iter().enumerate() {
@@ -198,38 +227,36 @@ pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]
     }
 }
 
-/// The vertical pass of one target row, in blocks whose sums stay in registers. `flip` is XORed to the result.
+/// The vertical pass of one target row. `flip` is XORed to the result.
 #[inline(always)]
 pub fn blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
-    const BLOCK: usize = 64;
-    let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-    let rest_at = blocks.len() * BLOCK;
-    for (index, block) in blocks.iter_mut().enumerate() {
-        let mut sums = [HALF; BLOCK];
-        let mut row = rows.first;
-        for &weight in weights {
-            let values = &rows.ring[row + index * BLOCK..][..BLOCK];
-            for (sum, &value) in sums.iter_mut().zip(values) {
-                *sum += i32::from(value) * weight;
-            }
-            row += rows.stride;
-            if row == rows.ring.len() {
-                row = 0;
-            }
-        }
-        for (out, &sum) in block.iter_mut().zip(&sums) {
-            *out = to_byte(sum) ^ flip;
+    match weights.len() {
+        1 => blend::<1>(rows, weights, flip, out),
+        2 => blend::<2>(rows, weights, flip, out),
+        3 => blend::<3>(rows, weights, flip, out),
+        4 => blend::<4>(rows, weights, flip, out),
+        5 => blend::<5>(rows, weights, flip, out),
+        6 => blend::<6>(rows, weights, flip, out),
+        _ => blend::<1>(rows, weights, flip, out),
+    }
+}
+
+#[inline(always)]
+fn blend<const N: usize>(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
+    let weights = &weights.as_chunks::<N>().0[0];
+    let mut at = rows.first;
+    let mut sources = [&[][..]; N];
+    for source in &mut sources {
+        *source = &rows.ring[at..][..out.len()];
+        at += rows.stride;
+        if at == rows.ring.len() {
+            at = 0;
         }
     }
-    for (x, out) in rest.iter_mut().enumerate() {
-        let mut row = rows.first;
+    for (x, out) in out.iter_mut().enumerate() {
         let mut sum = HALF;
-        for &weight in weights {
-            sum += i32::from(rows.ring[row + rest_at + x]) * weight;
-            row += rows.stride;
-            if row == rows.ring.len() {
-                row = 0;
-            }
+        for (source, &weight) in sources.iter().zip(weights) {
+            sum += i32::from(source[x]) * weight;
         }
         *out = to_byte(sum) ^ flip;
     }

@@ -32,15 +32,67 @@ const FULL: Matrix = Matrix {
     u_to_blue: 14_516,
 };
 
-/// Pixels converted at a time.
-const BLOCK: usize = 32;
+/// Pairs of pixels converted at a time.
+const PAIRS: usize = 16;
 
-/// The Y of [`BLOCK`] pixels, and the U and V of their pairs.
-#[derive(Default)]
-struct Block {
-    y: [u8; BLOCK],
-    u: [u8; BLOCK / 2],
-    v: [u8; BLOCK / 2],
+/// `P` pairs of neighbours: the Y of the left and of the right pixels, and the U and V of both.
+struct Block<const P: usize> {
+    left: [u8; P],
+    right: [u8; P],
+    u: [u8; P],
+    v: [u8; P],
+}
+
+/// A row of YUV: of Y U Y V; of Y and of U V; of Y, of U and of V.
+enum YuvRow<'a> {
+    Yuyv(&'a [u8]),
+    Nv12(&'a [u8], &'a [u8]),
+    I420(&'a [u8], &'a [u8], &'a [u8]),
+}
+
+impl YuvRow<'_> {
+    /// The pairs from `first` on.
+    #[inline(always)]
+    fn block<const P: usize>(&self, first: usize) -> Block<P> {
+        let mut block = Block {
+            left: [0; P],
+            right: [0; P],
+            u: [0; P],
+            v: [0; P],
+        };
+        match *self {
+            Self::Yuyv(row) => {
+                let pairs = &row.as_chunks::<4>().0[first..][..P];
+                for (i, &[left, u, right, v]) in pairs.iter().enumerate() {
+                    (block.left[i], block.u[i]) = (left, u);
+                    (block.right[i], block.v[i]) = (right, v);
+                }
+            }
+            Self::Nv12(luma, chroma) => {
+                block.load_luma(luma, first);
+                let pairs = &chroma.as_chunks::<2>().0[first..][..P];
+                for (i, &[u, v]) in pairs.iter().enumerate() {
+                    (block.u[i], block.v[i]) = (u, v);
+                }
+            }
+            Self::I420(luma, us, vs) => {
+                block.load_luma(luma, first);
+                block.u.copy_from_slice(&us[first..][..P]);
+                block.v.copy_from_slice(&vs[first..][..P]);
+            }
+        }
+        block
+    }
+}
+
+impl<const P: usize> Block<P> {
+    #[inline(always)]
+    fn load_luma(&mut self, row: &[u8], first: usize) {
+        let pairs = &row.as_chunks::<2>().0[first..][..P];
+        for (i, &[left, right]) in pairs.iter().enumerate() {
+            (self.left[i], self.right[i]) = (left, right);
+        }
+    }
 }
 
 /// The upper half of a product: `a * b / 2^16`, rounded down.
@@ -57,50 +109,36 @@ impl Matrix {
         }
     }
 
-    /// Planes of red, green and blue. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times
+    /// Writes the pixels of a block. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times
     /// the factors, less 16.
     #[inline(always)]
-    fn convert(&self, block: &Block) -> [[u8; BLOCK]; 3] {
-        let mut chroma = [[0i16; BLOCK / 2]; 3];
-        for (i, (&u, &v)) in block.u.iter().zip(&block.v).enumerate() {
-            let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
-            chroma[0][i] = high(v, self.v_to_red);
-            chroma[1][i] = high(u, self.u_to_green) + high(v, self.v_to_green);
-            chroma[2][i] = high(u, self.u_to_blue);
-        }
-        let mut luma = [0i16; BLOCK];
-        for (luma, &y) in luma.iter_mut().zip(&block.y) {
-            *luma = high((i16::from(y) - self.black) << 7, self.luma) + 16;
-        }
-        let mut planes = [[0u8; BLOCK]; 3];
-        for (plane, chroma) in planes.iter_mut().zip(&chroma) {
-            for (i, (value, luma)) in plane.iter_mut().zip(&luma).enumerate() {
-                *value = ((luma + chroma[i / 2]) >> 5).clamp(0, 255) as u8;
+    fn convert<const P: usize, const N: usize>(&self, block: &Block<P>, out: &mut [[[u8; N]; 2]]) {
+        assert_eq!(out.len(), P);
+        let luma = |y: u8| high((i16::from(y) - self.black) << 7, self.luma) + 16;
+        let byte = |sum: i16| (sum >> 5).clamp(0, 255) as u8;
+        for (i, out) in out.iter_mut().enumerate() {
+            let (u, v) = (i16::from(block.u[i]) - 128, i16::from(block.v[i]) - 128);
+            let (u, v) = (u << 8, v << 8);
+            let red = high(v, self.v_to_red);
+            let green = high(u, self.u_to_green) + high(v, self.v_to_green);
+            let blue = high(u, self.u_to_blue);
+            for (out, y) in out.iter_mut().zip([block.left[i], block.right[i]]) {
+                let luma = luma(y);
+                *out = pixel([byte(luma + red), byte(luma + green), byte(luma + blue)]);
             }
         }
-        planes
     }
 
-    /// A row of pixels from blocks, which `load` reads: from a pixel on, so many pixels.
+    /// A row of pixels.
     #[inline(always)]
-    fn convert_row<const N: usize>(
-        &self,
-        out: &mut [[u8; N]],
-        load: impl Fn(usize, usize) -> Block,
-    ) {
-        let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
-        let start = blocks.len() * BLOCK;
+    fn convert_row<const N: usize>(&self, row: &YuvRow<'_>, out: &mut [[u8; N]]) {
+        let (blocks, rest) = out.as_chunks_mut::<2>().0.as_chunks_mut::<PAIRS>();
+        let wide_pairs = blocks.len() * PAIRS;
         for (index, out) in blocks.iter_mut().enumerate() {
-            let [red, green, blue] = self.convert(&load(index * BLOCK, BLOCK));
-            for (i, out) in out.iter_mut().enumerate() {
-                *out = pixel([red[i], green[i], blue[i]]);
-            }
+            self.convert(&row.block::<PAIRS>(index * PAIRS), out);
         }
-        if !rest.is_empty() {
-            let [red, green, blue] = self.convert(&load(start, rest.len()));
-            for (i, out) in rest.iter_mut().enumerate() {
-                *out = pixel([red[i], green[i], blue[i]]);
-            }
+        for (index, out) in rest.iter_mut().enumerate() {
+            self.convert(&row.block::<1>(wide_pairs + index), std::slice::from_mut(out));
         }
     }
 }
@@ -151,28 +189,12 @@ impl Frame {
             }
             PixelFormat::Yuyv => {
                 let row = &data[y * width * 2..][..width * 2];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    let pairs = row[2 * start..][..2 * count].as_chunks::<4>().0;
-                    for (i, &[y0, u, y1, v]) in pairs.iter().enumerate() {
-                        (block.y[2 * i], block.y[2 * i + 1]) = (y0, y1);
-                        (block.u[i], block.v[i]) = (u, v);
-                    }
-                    block
-                });
+                matrix.convert_row(&YuvRow::Yuyv(row), out);
             }
             PixelFormat::Nv12 => {
                 let luma = &data[y * width..][..width];
                 let chroma = &data[width * height + y / 2 * width..][..width];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    block.y[..count].copy_from_slice(&luma[start..][..count]);
-                    let pairs = chroma[start..][..count].as_chunks::<2>().0;
-                    for (i, &[u, v]) in pairs.iter().enumerate() {
-                        (block.u[i], block.v[i]) = (u, v);
-                    }
-                    block
-                });
+                matrix.convert_row(&YuvRow::Nv12(luma, chroma), out);
             }
             PixelFormat::I420 => {
                 let half = width / 2;
@@ -180,13 +202,7 @@ impl Frame {
                 let luma = &data[y * width..][..width];
                 let us = &data[plane + y / 2 * half..][..half];
                 let vs = &data[plane + plane / 4 + y / 2 * half..][..half];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    block.y[..count].copy_from_slice(&luma[start..][..count]);
-                    block.u[..count / 2].copy_from_slice(&us[start / 2..][..count / 2]);
-                    block.v[..count / 2].copy_from_slice(&vs[start / 2..][..count / 2]);
-                    block
-                });
+                matrix.convert_row(&YuvRow::I420(luma, us, vs), out);
             }
         }
     }
@@ -241,11 +257,14 @@ mod tests {
                             l + 1.772 * cb,
                         ];
                         let block = Block {
-                            y: [y; BLOCK],
-                            u: [u; BLOCK / 2],
-                            v: [v; BLOCK / 2],
+                            left: [y],
+                            right: [y],
+                            u: [u],
+                            v: [v],
                         };
-                        let ours = matrix.convert(&block).map(|plane| plane[BLOCK - 1]);
+                        let mut out = [[[0u8; 3]; 2]];
+                        matrix.convert(&block, &mut out);
+                        let ours = out[0][1];
                         for (real, ours) in real.into_iter().zip(ours) {
                             let real = real.clamp(0.0, 255.0);
                             assert!(
