@@ -3,7 +3,7 @@
 //! [`PRECISION_BITS`], each pass rounded to 8 bits. The horizontal pass always comes first, as in Pillow 11; Pillow 13
 //! takes the vertical one first where that is cheaper, which moves single values by 1.
 
-use super::simd::RowLoops;
+use super::simd::{self, RowLoops};
 
 /// Fractional bits of a coefficient: 32 less 8 of the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 32 - 8 - 2;
@@ -77,7 +77,7 @@ fn window(source: usize, target: usize, position: usize) -> (usize, Vec<i32>) {
 }
 
 /// Rows of the source that the horizontal pass takes at a time, so that a column of them fills a vector.
-const BAND_ROWS: usize = 8;
+pub const BAND_ROWS: usize = 8;
 
 /// Pixels of [`BAND_ROWS`] rows, column after column.
 pub type Band = [[u32; BAND_ROWS]];
@@ -221,9 +221,7 @@ fn shrink<const N: usize>(columns: &Taps, band: &Band, channels: usize, rows: &m
             }
             *byte = to_byte(sum);
         }
-        for (row, pixel) in bytes.as_chunks::<4>().0.iter().enumerate() {
-            rows[row * stride + x * channels..][..4].copy_from_slice(pixel);
-        }
+        simd::store_pixels(rows, stride, x * channels, &bytes);
     }
 }
 

@@ -4,7 +4,7 @@
 //! an instruction set: the compiler's vectors give the same bits.
 #![allow(unsafe_code)]
 
-use super::resize::{self, Band, RingRows, Taps};
+use super::resize::{self, BAND_ROWS, Band, RingRows, Taps};
 use crate::kernels::Isa;
 use crate::source::Frame;
 
@@ -52,13 +52,29 @@ fn pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]) {
     frame.pixel_row(y, out);
 }
 
+/// Writes a pixel of four bytes to each of [`BAND_ROWS`] rows, which lie `stride` apart, at `at`.
+///
+/// # Panics
+/// If the rows are not that long.
+#[inline(always)]
+pub fn store_pixels(rows: &mut [u8], stride: usize, at: usize, pixels: &[u8; 4 * BAND_ROWS]) {
+    assert!(stride <= rows.len() / BAND_ROWS && stride >= 4 && at <= stride - 4);
+    for (row, &pixel) in pixels.as_chunks::<4>().0.iter().enumerate() {
+        // SAFETY: by the assert, `at + 4 <= stride`, and all rows of that length lie within `rows`.
+        unsafe {
+            let target = rows.as_mut_ptr().add(row * stride + at);
+            target.cast::<[u8; 4]>().write(pixel);
+        }
+    }
+}
+
 /// A table whose functions are compiled for a set of features.
 macro_rules! row_loops {
     ($(#[$doc:meta])* $name:ident $(, $features:literal, $has:expr)?) => {
         $(#[$doc])*
         const $name: RowLoops = RowLoops {
             pixel_row: row_loops!(pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]) $(, $features, $has)?),
-            interleave: row_loops!(resize::interleave(rows: &[u32], band: &mut Band) $(, $features, $has)?),
+            interleave: row_loops!(resize::interleave(rows: &[u32], band: &mut Band)),
             shrink_band: row_loops!(resize::shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) $(, $features, $has)?),
             blend_rows: row_loops!(resize::blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) $(, $features, $has)?),
         };

@@ -63,9 +63,10 @@ impl YuvRow<'_> {
         match *self {
             Self::Yuyv(row) => {
                 let pairs = &row.as_chunks::<4>().0[first..][..P];
-                for (i, &[left, u, right, v]) in pairs.iter().enumerate() {
-                    (block.left[i], block.u[i]) = (left, u);
-                    (block.right[i], block.v[i]) = (right, v);
+                for (i, &pair) in pairs.iter().enumerate() {
+                    let pair = u32::from_le_bytes(pair);
+                    (block.left[i], block.u[i]) = (pair as u8, (pair >> 8) as u8);
+                    (block.right[i], block.v[i]) = ((pair >> 16) as u8, (pair >> 24) as u8);
                 }
             }
             Self::Nv12(luma, chroma) => {
@@ -177,7 +178,12 @@ impl Frame {
         match self.format {
             PixelFormat::Rgb => {
                 let row = data[y * width * 3..][..width * 3].as_chunks::<3>().0;
-                for (out, &rgb) in out.iter_mut().zip(row) {
+                let (fours, rest) = out.as_chunks_mut::<4>();
+                let (row, row_rest) = row.as_chunks::<4>();
+                for (out, &[a, b, c, d]) in fours.iter_mut().zip(row) {
+                    *out = [pixel(a), pixel(b), pixel(c), pixel(d)];
+                }
+                for (out, &rgb) in rest.iter_mut().zip(row_rest) {
                     *out = pixel(rgb);
                 }
             }
