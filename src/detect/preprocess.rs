@@ -145,7 +145,13 @@ impl Preprocessor {
     pub fn run(&mut self, frame: &Frame) -> TensorView<'_> {
         self.prepare([frame.width, frame.height]);
         if let Some(job) = &mut self.job {
-            job.run(frame, self.input[0], self.channels, &self.loops, &mut self.codes);
+            job.run(
+                frame,
+                self.input[0],
+                self.channels,
+                &self.loops,
+                &mut self.codes,
+            );
         }
         self.codes.view()
     }
@@ -207,7 +213,6 @@ impl Job {
             ..
         } = self;
         resizer.run(
-            frame.height,
             loops,
             |y, pixels| {
                 (loops.pixel_row)(frame, y, pixels);
@@ -255,22 +260,25 @@ impl Codes {
             });
             std::array::from_fn::<f32, 256, _>(|pixel| (pixel as f32 - mean) / std)
         };
+        let identity: Table<u8> = std::array::from_fn(|pixel| pixel as u8);
         let bytes = |lowest: i32| {
             let flip = lowest as u8;
             let quant = info.quant.as_ref().filter(|_| normalization.is_some());
-            let tables = quant.and_then(|quant| {
+            let tables = quant.map(|quant| {
                 let code = |real: f32| {
                     let code = (real / quant.scale()).round() + quant.zero_point() as f32;
                     (code - lowest as f32).clamp(0.0, 255.0) as u8
                 };
-                let tables = (0..channels).map(|c| real(c).map(code).map(|code| code ^ flip));
-                let tables: Vec<Table<u8>> = tables.collect();
-                let is_near = |table: &Table<u8>| {
-                    let codes = table.iter().map(|&code| code ^ flip);
-                    codes.zip(0..=255).all(|(a, b): (u8, u8)| a.abs_diff(b) <= 1)
-                };
-                (!tables.iter().all(is_near)).then_some(tables)
+                let tables = (0..channels).map(|channel| {
+                    let table = real(channel).map(code);
+                    let pairs = table.iter().zip(&identity);
+                    let is_near = pairs.clone().all(|(a, b)| a.abs_diff(*b) <= 1);
+                    if is_near { identity } else { table }.map(|code| code ^ flip)
+                });
+                tables.collect::<Vec<_>>()
             });
+            let flipped = identity.map(|pixel| pixel ^ flip);
+            let tables = tables.filter(|tables| tables.iter().any(|table| *table != flipped));
             let data = vec![0; elements];
             ByteCodes { tables, flip, data }
         };
@@ -312,7 +320,10 @@ impl Codes {
                 let out = &mut codes.data[start..][..pixels.len()];
                 match &codes.tables {
                     Some(tables) => look_up(tables, pixels, out),
-                    None => out.iter_mut().zip(pixels).for_each(|(o, p)| *o = p ^ codes.flip),
+                    None => out
+                        .iter_mut()
+                        .zip(pixels)
+                        .for_each(|(o, p)| *o = p ^ codes.flip),
                 }
             }
             Self::F32(tables, data) => look_up(tables, pixels, &mut data[start..]),

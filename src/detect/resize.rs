@@ -92,9 +92,20 @@ pub struct RingRows<'a> {
     first: usize,
 }
 
+impl<'a> RingRows<'a> {
+    /// A row by its distance from the first one, which is below the ring's capacity.
+    #[inline(always)]
+    fn row(&self, index: usize) -> &'a [u8] {
+        let at = self.first + index * self.stride;
+        let at = at.checked_sub(self.ring.len()).unwrap_or(at);
+        &self.ring[at..][..self.stride]
+    }
+}
+
 /// Resizes pictures of one size to another. Holds tables and scratch, so that resizing allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Resizer {
+    source_height: usize,
     columns: Taps,
     rows: Taps,
     channels: usize,
@@ -118,6 +129,7 @@ impl Resizer {
         let capacity = (rows.longest + BAND_ROWS - 1).next_multiple_of(BAND_ROWS);
         let stride = target[0] * channels + size_of::<u32>() - channels;
         Self {
+            source_height: source[1],
             columns: Taps::new(source[0], target[0]),
             rows,
             channels,
@@ -134,7 +146,6 @@ impl Resizer {
     /// and their weights: what [`blend_rows`] takes.
     pub fn run(
         &mut self,
-        source_height: usize,
         loops: &RowLoops,
         mut read: impl FnMut(usize, &mut [[u8; 4]]),
         mut write: impl FnMut(usize, RingRows<'_>, &[i32]),
@@ -145,7 +156,7 @@ impl Resizer {
             let (first, weights) = self.rows.at(y);
             next = next.max(first / BAND_ROWS * BAND_ROWS);
             while next < first + weights.len() {
-                let count = BAND_ROWS.min(source_height - next);
+                let count = BAND_ROWS.min(self.source_height - next);
                 let rows = self.pixels.chunks_exact_mut(width).take(count);
                 for (row, pixels) in rows.enumerate() {
                     read(next + row, bytemuck::cast_slice_mut(pixels));
@@ -195,6 +206,7 @@ const LANES: usize = size_of::<u32>() * BAND_ROWS;
 /// the other; what follows the last pixel of a row is written too.
 #[inline(always)]
 pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
+    let band = bytemuck::cast_slice(band);
     match columns.longest {
         1 => shrink::<1>(columns, band, channels, rows),
         2 => shrink::<2>(columns, band, channels, rows),
@@ -202,15 +214,18 @@ pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]
         4 => shrink::<4>(columns, band, channels, rows),
         5 => shrink::<5>(columns, band, channels, rows),
         6 => shrink::<6>(columns, band, channels, rows),
-        _ => shrink::<1>(columns, band, channels, rows),
+        _ => shrink_far(columns, band, channels, rows),
     }
 }
 
+/// With `N` weights for each column of the target.
 #[inline(always)]
-fn shrink<const N: usize>(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
-    let band: &[[u8; LANES]] = bytemuck::cast_slice(band);
+fn shrink<const N: usize>(columns: &Taps, band: &[[u8; LANES]], channels: usize, rows: &mut [u8]) {
     let stride = rows.len() / BAND_ROWS;
-    let windows = columns.firsts.iter().zip(columns.weights.as_chunks::<N>().0);
+    let windows = columns
+        .firsts
+        .iter()
+        .zip(columns.weights.as_chunks::<N>().0);
     for (x, (&first, weights)) in windows.enumerate() {
         let window = &band[first..].as_chunks::<N>().0[0];
         let mut bytes = [0; LANES];
@@ -225,38 +240,80 @@ fn shrink<const N: usize>(columns: &Taps, band: &Band, channels: usize, rows: &m
     }
 }
 
+/// With any number of weights.
+#[inline(always)]
+fn shrink_far(columns: &Taps, band: &[[u8; LANES]], channels: usize, rows: &mut [u8]) {
+    let stride = rows.len() / BAND_ROWS;
+    for x in 0..columns.len() {
+        let (first, weights) = columns.at(x);
+        let mut sums = [HALF; LANES];
+        add_products(&mut sums, weights, |index| &band[first + index]);
+        let mut bytes = [0; LANES];
+        for (byte, &sum) in bytes.iter_mut().zip(&sums) {
+            *byte = to_byte(sum);
+        }
+        simd::store_pixels(rows, stride, x * channels, &bytes);
+    }
+}
+
 /// The vertical pass of one target row. `flip` is XORed to the result.
 #[inline(always)]
 pub fn blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
-    match weights.len() {
-        1 => blend::<1>(rows, weights, flip, out),
-        2 => blend::<2>(rows, weights, flip, out),
-        3 => blend::<3>(rows, weights, flip, out),
-        4 => blend::<4>(rows, weights, flip, out),
-        5 => blend::<5>(rows, weights, flip, out),
-        6 => blend::<6>(rows, weights, flip, out),
-        _ => blend::<1>(rows, weights, flip, out),
+    match *weights {
+        [a] => blend([a], rows, flip, out),
+        [a, b] => blend([a, b], rows, flip, out),
+        [a, b, c] => blend([a, b, c], rows, flip, out),
+        [a, b, c, d] => blend([a, b, c, d], rows, flip, out),
+        [a, b, c, d, e] => blend([a, b, c, d, e], rows, flip, out),
+        [a, b, c, d, e, f] => blend([a, b, c, d, e, f], rows, flip, out),
+        _ => blend_far(weights, rows, flip, out),
     }
 }
 
 #[inline(always)]
-fn blend<const N: usize>(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
-    let weights = &weights.as_chunks::<N>().0[0];
-    let mut at = rows.first;
+fn blend<const N: usize>(weights: [i32; N], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
     let mut sources = [&[][..]; N];
-    for source in &mut sources {
-        *source = &rows.ring[at..][..out.len()];
-        at += rows.stride;
-        if at == rows.ring.len() {
-            at = 0;
-        }
+    for (index, source) in sources.iter_mut().enumerate() {
+        *source = &rows.row(index)[..out.len()];
     }
     for (x, out) in out.iter_mut().enumerate() {
         let mut sum = HALF;
-        for (source, &weight) in sources.iter().zip(weights) {
+        for (source, &weight) in sources.iter().zip(&weights) {
             sum += i32::from(source[x]) * weight;
         }
         *out = to_byte(sum) ^ flip;
+    }
+}
+
+#[inline(always)]
+fn blend_far(weights: &[i32], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
+    const BLOCK: usize = 64;
+    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+        let mut sums = [HALF; BLOCK];
+        let sums = &mut sums[..out.len()];
+        add_products(sums, weights, |index| &rows.row(index)[block * BLOCK..]);
+        for (out, &sum) in out.iter_mut().zip(&*sums) {
+            *out = to_byte(sum) ^ flip;
+        }
+    }
+}
+
+/// Adds what `source` has for each weight, times the weight.
+#[inline(always)]
+fn add_products<'a>(sums: &mut [i32], weights: &[i32], source: impl Fn(usize) -> &'a [u8]) {
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (group, &[a, b, c, d]) in fours.iter().enumerate() {
+        let source = |index: usize| &source(4 * group + index)[..sums.len()];
+        let (p, q, r, s) = (source(0), source(1), source(2), source(3));
+        for (x, sum) in sums.iter_mut().enumerate() {
+            let [p, q, r, s] = [p[x], q[x], r[x], s[x]].map(i32::from);
+            *sum += p * a + q * b + r * c + s * d;
+        }
+    }
+    for (index, &weight) in rest.iter().enumerate() {
+        for (sum, &value) in sums.iter_mut().zip(source(4 * fours.len() + index)) {
+            *sum += i32::from(value) * weight;
+        }
     }
 }
 
@@ -269,16 +326,84 @@ fn to_byte(sum: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Isa;
 
-    /// Resizes a packed picture.
-    fn resize(data: &[u8], source: [usize; 2], target: [usize; 2], channels: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        let stride = source[0] * channels;
+    /// Resizes a packed picture with the loops of an instruction set.
+    fn resize_with(
+        loops: &RowLoops,
+        data: &[u8],
+        source: [usize; 2],
+        target: [usize; 2],
+        channels: usize,
+    ) -> Vec<u8> {
+        let mut out = vec![0; target[0] * target[1] * channels];
+        let stride = target[0] * channels;
         Resizer::new(source, target, channels).run(
-            |y, use_row| use_row(&data[y * stride..][..stride]),
-            |_, row| out.extend_from_slice(row),
+            loops,
+            |y, pixels| {
+                let row = data[y * source[0] * channels..].chunks(channels);
+                for (pixel, values) in pixels.iter_mut().zip(row) {
+                    pixel[..channels].copy_from_slice(values);
+                }
+            },
+            |y, rows, weights| {
+                (loops.blend_rows)(rows, weights, 0, &mut out[y * stride..][..stride]);
+            },
         );
         out
+    }
+
+    fn resize(data: &[u8], source: [usize; 2], target: [usize; 2], channels: usize) -> Vec<u8> {
+        resize_with(&RowLoops::of(Isa::Scalar), data, source, target, channels)
+    }
+
+    /// One pass over an axis, `inner` elements lying side by side for each place on it.
+    fn resize_axis(data: &[u8], source: usize, target: usize, inner: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        for outer in data.chunks(source * inner) {
+            for at in 0..target {
+                let (first, weights) = window(source, target, at);
+                for i in 0..inner {
+                    let products = weights.iter().enumerate();
+                    let products = products.map(|(k, &weight)| {
+                        i64::from(outer[(first + k) * inner + i]) * i64::from(weight)
+                    });
+                    let sum = products.sum::<i64>() + i64::from(HALF);
+                    out.push((sum >> PRECISION_BITS).clamp(0, 255) as u8);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_instruction_set_equals_the_plain_sum() {
+        let lengths = [1, 2, 5, 8, 9, 31, 64, 100, 201];
+        for isa in Isa::ALL {
+            let loops = RowLoops::of(isa);
+            for (at, source_width) in lengths.into_iter().enumerate() {
+                for target_width in [1, 3, 16, 33, 70, 128] {
+                    let source = [source_width, lengths[(at + target_width) % lengths.len()]];
+                    let target = [
+                        target_width,
+                        lengths[(at * 2 + target_width) % lengths.len()],
+                    ];
+                    let channels = if at % 2 == 0 { 3 } else { 1 };
+                    let data: Vec<u8> = (0..source[0] * source[1] * channels)
+                        .map(|i| match at % 3 {
+                            0 => (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3],
+                            1 => 255,
+                            _ => (i % 2 * 255) as u8,
+                        })
+                        .collect();
+                    let narrow = resize_axis(&data, source[0], target[0], channels);
+                    let stride = target[0] * channels;
+                    let expected = resize_axis(&narrow, source[1], target[1], stride);
+                    let ours = resize_with(&loops, &data, source, target, channels);
+                    assert!(ours == expected, "{isa} {source:?} {target:?} {channels}");
+                }
+            }
+        }
     }
 
     #[test]

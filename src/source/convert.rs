@@ -139,7 +139,10 @@ impl Matrix {
             self.convert(&row.block::<PAIRS>(index * PAIRS), out);
         }
         for (index, out) in rest.iter_mut().enumerate() {
-            self.convert(&row.block::<1>(wide_pairs + index), std::slice::from_mut(out));
+            self.convert(
+                &row.block::<1>(wide_pairs + index),
+                std::slice::from_mut(out),
+            );
         }
     }
 }
