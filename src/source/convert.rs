@@ -3,17 +3,18 @@
 use super::{Frame, PixelFormat, YuvRange};
 
 /// Factors of BT.601: of Y less `black` in 1/2^14, of U - 128 and V - 128 in 1/2^13.
-struct Matrix {
-    black: i16,
-    luma: i16,
-    v_to_red: i16,
-    u_to_green: i16,
-    v_to_green: i16,
-    u_to_blue: i16,
+#[derive(Clone, Copy, Debug)]
+pub struct YuvMatrix {
+    pub black: i16,
+    pub luma: i16,
+    pub v_to_red: i16,
+    pub u_to_green: i16,
+    pub v_to_green: i16,
+    pub u_to_blue: i16,
 }
 
 /// ITU-R BT.601 with Y of 16 to 235 and chroma of 16 to 240: the factors of full range times 255/219 and 255/224.
-const LIMITED: Matrix = Matrix {
+const LIMITED: YuvMatrix = YuvMatrix {
     black: 16,
     luma: 19_077,
     v_to_red: 13_075,
@@ -23,7 +24,7 @@ const LIMITED: Matrix = Matrix {
 };
 
 /// ITU-R BT.601 with 0 to 255 for all, as JFIF writes it: 1.402, -0.344136, -0.714136, 1.772.
-const FULL: Matrix = Matrix {
+const FULL: YuvMatrix = YuvMatrix {
     black: 0,
     luma: 16_384,
     v_to_red: 11_485,
@@ -44,7 +45,8 @@ struct Block<const P: usize> {
 }
 
 /// A row of YUV: of Y U Y V; of Y and of U V; of Y, of U and of V.
-enum YuvRow<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum YuvRow<'a> {
     Yuyv(&'a [u8]),
     Nv12(&'a [u8], &'a [u8]),
     I420(&'a [u8], &'a [u8], &'a [u8]),
@@ -102,7 +104,7 @@ fn high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
-impl Matrix {
+impl YuvMatrix {
     fn of(range: YuvRange) -> &'static Self {
         match range {
             YuvRange::Limited => &LIMITED,
@@ -130,17 +132,20 @@ impl Matrix {
         }
     }
 
-    /// A row of pixels.
+    /// Converts a row from pair `first` on, as many pixels as `out` is long.
+    ///
+    /// # Panics
+    /// If the row is not that long.
     #[inline(always)]
-    fn convert_row<const N: usize>(&self, row: &YuvRow<'_>, out: &mut [[u8; N]]) {
+    pub fn convert_row<const N: usize>(&self, row: &YuvRow<'_>, first: usize, out: &mut [[u8; N]]) {
         let (blocks, rest) = out.as_chunks_mut::<2>().0.as_chunks_mut::<PAIRS>();
-        let wide_pairs = blocks.len() * PAIRS;
+        let first_of_rest = first + blocks.len() * PAIRS;
         for (index, out) in blocks.iter_mut().enumerate() {
-            self.convert(&row.block::<PAIRS>(index * PAIRS), out);
+            self.convert(&row.block::<PAIRS>(first + index * PAIRS), out);
         }
         for (index, out) in rest.iter_mut().enumerate() {
             self.convert(
-                &row.block::<1>(wide_pairs + index),
+                &row.block::<1>(first_of_rest + index),
                 std::slice::from_mut(out),
             );
         }
@@ -176,44 +181,42 @@ impl Frame {
     pub fn pixel_row<const N: usize>(&self, y: usize, out: &mut [[u8; N]]) {
         let (width, height) = (self.width, self.height);
         assert!(y < height && out.len() == width, "row {y} of {height}");
-        let data = &self.data[..];
-        let matrix = Matrix::of(self.range);
-        match self.format {
-            PixelFormat::Rgb => {
-                let row = data[y * width * 3..][..width * 3].as_chunks::<3>().0;
-                let (fours, rest) = out.as_chunks_mut::<4>();
-                let (row, row_rest) = row.as_chunks::<4>();
-                for (out, &[a, b, c, d]) in fours.iter_mut().zip(row) {
-                    *out = [pixel(a), pixel(b), pixel(c), pixel(d)];
-                }
-                for (out, &rgb) in rest.iter_mut().zip(row_rest) {
-                    *out = pixel(rgb);
-                }
+        if let Some((matrix, row)) = self.yuv_row(y) {
+            matrix.convert_row(&row, 0, out);
+        } else if self.format == PixelFormat::Grey {
+            let row = &self.data[y * width..][..width];
+            for (out, &grey) in out.iter_mut().zip(row) {
+                *out = pixel([grey; 3]);
             }
-            PixelFormat::Grey => {
-                let row = &data[y * width..][..width];
-                for (out, &grey) in out.iter_mut().zip(row) {
-                    *out = pixel([grey; 3]);
-                }
-            }
-            PixelFormat::Yuyv => {
-                let row = &data[y * width * 2..][..width * 2];
-                matrix.convert_row(&YuvRow::Yuyv(row), out);
-            }
-            PixelFormat::Nv12 => {
-                let luma = &data[y * width..][..width];
-                let chroma = &data[width * height + y / 2 * width..][..width];
-                matrix.convert_row(&YuvRow::Nv12(luma, chroma), out);
-            }
-            PixelFormat::I420 => {
-                let half = width / 2;
-                let plane = width * height;
-                let luma = &data[y * width..][..width];
-                let us = &data[plane + y / 2 * half..][..half];
-                let vs = &data[plane + plane / 4 + y / 2 * half..][..half];
-                matrix.convert_row(&YuvRow::I420(luma, us, vs), out);
+        } else {
+            let row = &self.data[y * width * 3..][..width * 3];
+            for (out, &rgb) in out.iter_mut().zip(row.as_chunks::<3>().0) {
+                *out = pixel(rgb);
             }
         }
+    }
+
+    /// The bytes of row `y` and how to convert them; none if the frame is not YUV.
+    ///
+    /// # Panics
+    /// If `y` is not below the height.
+    pub fn yuv_row(&self, y: usize) -> Option<(&'static YuvMatrix, YuvRow<'_>)> {
+        let (width, data) = (self.width, &self.data[..]);
+        assert!(y < self.height, "row {y} of {}", self.height);
+        let luma = || &data[y * width..][..width];
+        let plane = width * self.height;
+        let row = match self.format {
+            PixelFormat::Rgb | PixelFormat::Grey => return None,
+            PixelFormat::Yuyv => YuvRow::Yuyv(&data[y * width * 2..][..width * 2]),
+            PixelFormat::Nv12 => YuvRow::Nv12(luma(), &data[plane + y / 2 * width..][..width]),
+            PixelFormat::I420 => {
+                let half = width / 2;
+                let us = &data[plane + y / 2 * half..][..half];
+                let vs = &data[plane + plane / 4 + y / 2 * half..][..half];
+                YuvRow::I420(luma(), us, vs)
+            }
+        };
+        Some((YuvMatrix::of(self.range), row))
     }
 }
 
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn yuv_is_within_one_of_the_real_formula() {
         for range in [YuvRange::Limited, YuvRange::Full] {
-            let matrix = Matrix::of(range);
+            let matrix = YuvMatrix::of(range);
             let (black, luma, chroma) = match range {
                 YuvRange::Limited => (16.0, 255.0 / 219.0, 255.0 / 224.0),
                 YuvRange::Full => (0.0, 1.0, 1.0),

@@ -1,8 +1,11 @@
 //! The loops of preprocessing, compiled for each instruction set.
 //!
-//! They are plain loops of [`resize`](super::resize) and of [`Frame::pixel_row`], compiled again under the features of
+//! Most are plain loops of [`resize`](super::resize) and of [`Frame::pixel_row`], compiled again under the features of
 //! an instruction set: the compiler's vectors give the same bits.
 #![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 
 use super::resize::{self, BAND_ROWS, Band, RingRows, Taps};
 use crate::kernels::Isa;
@@ -40,7 +43,8 @@ impl RowLoops {
 
 #[cfg(target_arch = "x86_64")]
 fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vl")
         && is_x86_feature_detected!("avx512dq")
@@ -68,20 +72,8 @@ pub fn store_pixels(rows: &mut [u8], stride: usize, at: usize, pixels: &[u8; 4 *
     }
 }
 
-/// A table whose functions are compiled for a set of features.
-macro_rules! row_loops {
-    ($(#[$doc:meta])* $name:ident $(, $features:literal, $has:expr)?) => {
-        $(#[$doc])*
-        const $name: RowLoops = RowLoops {
-            pixel_row: row_loops!(pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]) $(, $features, $has)?),
-            interleave: row_loops!(resize::interleave(rows: &[u32], band: &mut Band)),
-            shrink_band: row_loops!(resize::shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) $(, $features, $has)?),
-            blend_rows: row_loops!(resize::blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) $(, $features, $has)?),
-        };
-    };
-    ($($rule:ident)::+($($argument:ident: $type:ty),*)) => {
-        |$($argument),*| $($rule)::+($($argument),*)
-    };
+/// Functions compiled for a set of features.
+macro_rules! compiled {
     ($($rule:ident)::+($($argument:ident: $type:ty),*), $features:literal, $has:expr) => {{
         #[target_feature(enable = $features)]
         fn compiled($($argument: $type),*) {
@@ -95,19 +87,29 @@ macro_rules! row_loops {
     }};
 }
 
-row_loops! {
-    /// Under the target's own features.
-    BASELINE
+/// Under the target's own features.
+const BASELINE: RowLoops = RowLoops {
+    pixel_row,
+    interleave: resize::interleave,
+    shrink_band: resize::shrink_band,
+    blend_rows: resize::blend_rows,
+};
+
+/// A table of the compiled resampling and the conversion of [`avx2`].
+#[cfg(target_arch = "x86_64")]
+macro_rules! x86_loops {
+    ($features:literal, $has:expr) => {
+        RowLoops {
+            pixel_row: compiled!(avx2::pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]), "avx2", $has),
+            interleave: compiled!(avx2::interleave(rows: &[u32], band: &mut Band), "avx2", $has),
+            shrink_band: compiled!(resize::shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]), $features, $has),
+            blend_rows: compiled!(resize::blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]), $features, $has),
+        }
+    };
 }
 
 #[cfg(target_arch = "x86_64")]
-row_loops! {
-    /// With AVX2.
-    AVX2, "avx2", is_x86_feature_detected!("avx2")
-}
+const AVX2: RowLoops = x86_loops!("avx2", is_x86_feature_detected!("avx2"));
 
 #[cfg(target_arch = "x86_64")]
-row_loops! {
-    /// With AVX-512.
-    AVX512, "avx512f,avx512bw,avx512vl,avx512dq", has_avx512()
-}
+const AVX512: RowLoops = x86_loops!("avx2,avx512f,avx512bw,avx512vl,avx512dq", has_avx512());
