@@ -291,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_its_pairs() {
+        let data: Vec<u8> = (0..70 * 2).map(|i| (i * 89 % 256) as u8).collect();
+        let pairs = data.chunks(4).flat_map(|pair| {
+            let pair = frame(PixelFormat::Yuyv, YuvRange::Full, [2, 1], pair.to_vec());
+            row(&pair, 0)
+        });
+        let pairs: Vec<u8> = pairs.collect();
+        let whole = frame(PixelFormat::Yuyv, YuvRange::Full, [70, 1], data);
+        assert_eq!(row(&whole, 0), pairs);
+    }
+
+    #[test]
     fn every_layout_reads_its_own_bytes() {
         let full = YuvRange::Full;
         // Red block left, grey block right; 4x2 pixels. JFIF red: Y 76, Cb 85, Cr 255.

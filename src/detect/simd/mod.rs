@@ -113,3 +113,74 @@ const AVX2: RowLoops = x86_loops!("avx2", is_x86_feature_detected!("avx2"));
 
 #[cfg(target_arch = "x86_64")]
 const AVX512: RowLoops = x86_loops!("avx2,avx512f,avx512bw,avx512vl,avx512dq", has_avx512());
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime};
+
+    use super::*;
+    use crate::source::{PixelFormat, YuvRange};
+
+    fn noise(count: usize) -> Vec<u8> {
+        let hash = |i: usize| (i as u32).wrapping_mul(2_654_435_761).to_le_bytes()[3];
+        (0..count).map(hash).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_reads_the_same_pixels() {
+        let formats = [
+            PixelFormat::Rgb,
+            PixelFormat::Grey,
+            PixelFormat::Yuyv,
+            PixelFormat::Nv12,
+            PixelFormat::I420,
+        ];
+        for width in [2, 8, 10, 14, 16, 18, 30, 34, 62, 100, 322] {
+            for (format, range) in formats
+                .into_iter()
+                .flat_map(|format| [YuvRange::Full, YuvRange::Limited].map(|range| (format, range)))
+            {
+                let height = 4;
+                let frame = Frame {
+                    width,
+                    height,
+                    format,
+                    range,
+                    data: noise(format.frame_bytes(width, height)),
+                    index: 0,
+                    captured: Instant::now(),
+                    timestamp: SystemTime::now(),
+                    source: "noise".into(),
+                };
+                for y in 0..height {
+                    let mut rgb = vec![0; 3 * width];
+                    frame.rgb_row(y, &mut rgb);
+                    for isa in Isa::ALL {
+                        let mut pixels = vec![[1; 4]; width];
+                        (RowLoops::of(isa).pixel_row)(&frame, y, &mut pixels);
+                        for (pixel, rgb) in pixels.iter().zip(rgb.chunks(3)) {
+                            assert_eq!(pixel[..3], *rgb, "{isa} {format:?} {width} {y}");
+                            assert_eq!(pixel[3], 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_turns_the_same_pixels() {
+        for width in [1, 3, 7, 8, 9, 17, 40] {
+            let rows: Vec<u32> = (0..(width * BAND_ROWS) as u32).collect();
+            for isa in Isa::ALL {
+                let mut band = vec![[0; BAND_ROWS]; width];
+                (RowLoops::of(isa).interleave)(&rows, &mut band);
+                for (x, column) in band.iter().enumerate() {
+                    for (row, &pixel) in column.iter().enumerate() {
+                        assert_eq!(pixel, rows[row * width + x], "{isa} {width}");
+                    }
+                }
+            }
+        }
+    }
+}
