@@ -250,7 +250,7 @@ fn shrink_far(columns: &Taps, band: &[[u8; LANES]], channels: usize, rows: &mut 
         add_products(&mut sums, weights, |index| &band[first + index]);
         let mut bytes = [0; LANES];
         for (byte, &sum) in bytes.iter_mut().zip(&sums) {
-            *byte = to_byte(sum);
+            *byte = to_byte_clamped(sum);
         }
         simd::store_pixels(rows, stride, x * channels, &bytes);
     }
@@ -293,7 +293,7 @@ fn blend_far(weights: &[i32], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
         let sums = &mut sums[..out.len()];
         add_products(sums, weights, |index| &rows.row(index)[block * BLOCK..]);
         for (out, &sum) in out.iter_mut().zip(&*sums) {
-            *out = to_byte(sum) ^ flip;
+            *out = to_byte_clamped(sum) ^ flip;
         }
     }
 }
@@ -317,9 +317,16 @@ fn add_products<'a>(sums: &mut [i32], weights: &[i32], source: impl Fn(usize) ->
     }
 }
 
-/// Weights are positive and add up to one, but for their own rounding: only the upper end needs a clamp.
+/// Weights are positive and add up to one, but for half a unit of rounding each: with few of them, no sum of pixels of
+/// 255 reaches 256.
 #[inline(always)]
 fn to_byte(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS) as u8
+}
+
+/// The same for any number of weights.
+#[inline(always)]
+fn to_byte_clamped(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).min(255) as u8
 }
 

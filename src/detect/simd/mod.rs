@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use super::resize::{self, BAND_ROWS, Band, RingRows, Taps};
 use crate::kernels::Isa;
@@ -35,6 +37,10 @@ impl RowLoops {
             if isa >= Isa::Avx2 && is_x86_feature_detected!("avx2") {
                 return AVX2;
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if isa >= Isa::Neon {
+            return NEON;
         }
         let _ = isa;
         BASELINE
@@ -93,6 +99,12 @@ const BASELINE: RowLoops = RowLoops {
     interleave: resize::interleave,
     shrink_band: resize::shrink_band,
     blend_rows: resize::blend_rows,
+};
+
+#[cfg(target_arch = "aarch64")]
+const NEON: RowLoops = RowLoops {
+    pixel_row: compiled!(neon::pixel_row(frame: &Frame, y: usize, out: &mut [[u8; 4]]), "neon", cfg!(target_feature = "neon")),
+    ..BASELINE
 };
 
 /// A table of the compiled resampling and the conversion of [`avx2`].
