@@ -48,14 +48,18 @@ const LAYERS: [(&str, &[&str]); 13] = [
 
 /// Of a module, the only items that another may use.
 const ITEMS: [(&str, &str, &[&str]); 3] = [
-    ("detect", "source", &["Frame", "PixelFormat", "YuvRange"]),
+    (
+        "detect",
+        "source",
+        &["Frame", "PixelFormat", "YuvMatrix", "YuvRange", "YuvRow"],
+    ),
     ("sink", "source", &["Frame", "PixelFormat", "YuvRange"]),
     ("sink", "detect", &["BoundingBox", "Detection", "Threshold"]),
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
 const ROOMS: [(&str, &[&str]); 17] = [
-    ("unsafe", &["kernels/"]),
+    ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
         &[
@@ -64,6 +68,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
             "kernels/avx512_vnni.rs",
             "kernels/neon.rs",
             "kernels/neon_dot.rs",
+            "detect/simd/avx2.rs",
+            "detect/simd/neon.rs",
         ],
     ),
     ("tract_", &["model/", "engine/"]),

@@ -156,7 +156,7 @@ impl Kernels {
             Isa::NeonDot => Self {
                 isa,
                 gemms: &neon_dot::GEMMS,
-                depthwise: neon::DEPTHWISE,
+                depthwise: neon_dot::DEPTHWISE,
                 elementwise: elementwise::BASELINE,
             },
             #[cfg(not(target_arch = "aarch64"))]
