@@ -152,7 +152,7 @@ impl Kernels {
                 isa,
                 gemms: &neon_dot::GEMMS,
                 depthwise: neon_dot::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon_dot::ELEMENTWISE,
             },
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDot => return None,
