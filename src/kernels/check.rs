@@ -13,7 +13,7 @@ use super::{
 };
 
 /// `[rows, depth, channels]` of the products checked.
-const GEMM_SIZES: [[usize; 3]; 22] = [
+const GEMM_SIZES: [[usize; 3]; 26] = [
     [1, 1, 1],
     [1, 2, 7],
     [2, 3, 8],
@@ -36,10 +36,14 @@ const GEMM_SIZES: [[usize; 3]; 22] = [
     [2, 1280, 546],
     [1, 1024, 1001],
     [2, 4608, 12],
+    [29, 40, 16],
+    [19, 24, 48],
+    [12, 20, 33],
+    [66, 8, 112],
 ];
 
 /// `[output pixels, channels, kernel, stride, dilation]` of the depthwise rows checked.
-const DEPTHWISE_SIZES: [[usize; 5]; 14] = [
+const DEPTHWISE_SIZES: [[usize; 5]; 17] = [
     [1, 1, 3, 1, 1],
     [2, 3, 3, 1, 1],
     [3, 7, 3, 2, 1],
@@ -54,6 +58,9 @@ const DEPTHWISE_SIZES: [[usize; 5]; 14] = [
     [10, 96, 3, 1, 1],
     [3, 144, 3, 2, 1],
     [2, 960, 3, 1, 1],
+    [9, 64, 3, 2, 1],
+    [11, 80, 3, 1, 1],
+    [6, 100, 5, 2, 1],
 ];
 
 const GUARD: i8 = 0x5a;
@@ -264,7 +271,10 @@ fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
             let [pixels, channels, kernel_size, stride, dilation] = size;
             let taps = random.codes(fill, kernel_size * kernel_size * channels, i8::MIN);
             let is_wide = fill != Fill::Small;
-            let widen = |tap: i8| i16::from(tap) * 2 - i16::from(tap.signum());
+            let widen = |tap: i8| match fill {
+                Fill::Maximum => 255,
+                _ => i16::from(tap) * 2 - i16::from(tap.signum()),
+            };
             let mut weights = DepthwiseWeights {
                 kernel: [kernel_size; 2],
                 channels,

@@ -16,6 +16,8 @@ pub mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -42,7 +44,7 @@ pub enum Isa {
     Neon,
     /// Armv8.2 with the dot-product instructions: Cortex-A76.
     NeonDot,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2, and with AVX-VNNI where the CPU has it.
     Avx2,
     /// x86-64 with AVX-512 and its dot-product instructions.
     Avx512Vnni,
@@ -143,7 +145,10 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
                 isa,
-                gemms: &avx2::GEMMS,
+                gemms: match avx_vnni::is_available() {
+                    true => &avx_vnni::GEMMS,
+                    false => &avx2::GEMMS,
+                },
                 depthwise: avx2::DEPTHWISE,
                 elementwise: elementwise::AVX2,
             },

@@ -10,6 +10,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::super::avx2;
 use super::output::Stage;
 use super::vector::{LANES, Rows, load_i8, load_some_i32};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
@@ -27,8 +28,11 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     pack,
     run: |row| {
         assert!(super::is_available());
-        // SAFETY: the assert above proves the features.
-        unsafe { depthwise(row) }
+        match row.weights.packed.data.is_empty() {
+            true => avx2::DEPTHWISE.run(row),
+            // SAFETY: the assert above proves the features.
+            false => unsafe { depthwise(row) },
+        }
     },
 };
 
@@ -41,18 +45,22 @@ fn stretches(channels: usize) -> usize {
     }
 }
 
-/// Summands of int8 that the taps of a block are split into. A tap is in `-255..=255`.
+/// Summands of int8 that the taps of a block are split into.
 fn terms(is_narrow: bool) -> usize {
     match is_narrow {
         true => 1,
-        false => 3,
+        false => 2,
     }
 }
 
 /// Taps of each block as `[terms][row groups][columns][4 registers][64 lanes][4 rows]`, 0 where there is no row or
-/// channel. The bias, one for each channel, less what unsigned codes add to the sum.
+/// channel. The bias, one for each channel, less what unsigned codes add to the sum. Nothing if a tap is 255, which is
+/// not the sum of two int8: then the kernel without packing takes over.
 fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     let channels = weights.channels;
+    if weights.taps.contains(&255) {
+        return PackedTaps::default();
+    }
     let mut packed = PackedTaps {
         bias: weights.bias.clone(),
         ..PackedTaps::default()
@@ -65,11 +73,8 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     for first in (0..channels).step_by(BLOCK) {
         let block = first..channels.min(first + BLOCK);
         let mut rows = weights.taps.chunks_exact(channels);
-        let is_narrow = rows.all(|taps| {
-            taps[block.clone()]
-                .iter()
-                .all(|&tap| tap as i8 as i16 == tap)
-        });
+        let fits = |&tap: &i16| i8::try_from(tap).is_ok();
+        let is_narrow = rows.all(|taps| taps[block.clone()].iter().all(fits));
         packed.usable.push(is_narrow);
         for term in 0..terms(is_narrow) {
             pack_block(weights, block.clone(), term, &mut packed.data);
@@ -102,12 +107,11 @@ fn pack_block(weights: &DepthwiseWeights, block: Range<usize>, term: usize, data
 
 /// The summands of a tap add up to it.
 fn summand(tap: i16, term: usize) -> i8 {
-    let clamp = |rest: i16| rest.clamp(i8::MIN.into(), i8::MAX.into());
-    let mut rest = tap;
-    for _ in 0..term {
-        rest -= clamp(rest);
+    let first = tap.clamp(i8::MIN.into(), i8::MAX.into());
+    match term {
+        0 => first as i8,
+        _ => (tap - first) as i8,
     }
-    clamp(rest) as i8
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
@@ -126,15 +130,19 @@ fn depthwise(mut row: Depthwise<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn block<const STRETCHES: usize>(row: &mut Depthwise<'_>, channels: Range<usize>) {
     let is_narrow = row.weights.packed.usable[(row.first_channel + channels.start) / BLOCK];
-    match (row.weights.kernel, row.stride, row.dilation) {
-        ([3, 3], 1, 1) if is_narrow => Block::<STRETCHES, 1>::new(row, channels).roll(row),
-        ([3, 3], 2, 1) if is_narrow => Block::<STRETCHES, 2>::new(row, channels).roll(row),
-        _ => Block::<STRETCHES, 0>::new(row, channels).each(row),
+    match (row.weights.kernel, row.stride, row.dilation, is_narrow) {
+        ([3, 3], 1, 1, true) => Block::<STRETCHES, 1, 1>::new(row, channels).roll(row),
+        ([3, 3], 1, 1, false) => Block::<STRETCHES, 1, 2>::new(row, channels).roll(row),
+        ([3, 3], 2, 1, true) => Block::<STRETCHES, 2, 1>::new(row, channels).roll(row),
+        ([3, 3], 2, 1, false) => Block::<STRETCHES, 2, 2>::new(row, channels).roll(row),
+        (_, _, _, true) => Block::<STRETCHES, 0, 1>::new(row, channels).each(row),
+        (_, _, _, false) => Block::<STRETCHES, 0, 2>::new(row, channels).each(row),
     }
 }
 
-/// A block of channels, of pixels from `STRETCHES` stretches of the row at a time. A `STRIDE` of 0 stands for any.
-struct Block<'a, const STRETCHES: usize, const STRIDE: usize> {
+/// A block of channels, of pixels from `STRETCHES` stretches of the row at a time. A `STRIDE` of 0 stands for any. Its
+/// methods are called in one place each, which makes sure that they are inlined.
+struct Block<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize> {
     rows: &'a [&'a [i8]],
     input_stride: usize,
     width: usize,
@@ -155,26 +163,39 @@ struct Block<'a, const STRETCHES: usize, const STRIDE: usize> {
     stage: Stage,
 }
 
-impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRIDE> {
+impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
+    Block<'a, STRETCHES, STRIDE, TERMS>
+{
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn new(row: &Depthwise<'a>, channels: Range<usize>) -> Self {
         let (first, count) = (channels.start, channels.len());
         assert!(0 < count && count <= BLOCK / STRETCHES);
         let end = (row.width - 1) * row.input_stride + first + count;
-        assert!(row.rows.iter().all(|row| row.len() >= end));
+        for row in row.rows {
+            assert!(row.len() >= end);
+        }
         let weights = row.weights;
         let (packed, channel) = (&weights.packed, row.first_channel + first);
         let [kernel_rows, columns] = weights.kernel;
         let size = kernel_rows.div_ceil(GROUP) * columns * GROUP * BLOCK;
-        let blocks = packed.usable[..channel / BLOCK].iter();
-        let before: usize = blocks.map(|&is_narrow| terms(is_narrow)).sum();
+        let mut before = 0;
+        for &is_narrow in &packed.usable[..channel / BLOCK] {
+            before += terms(is_narrow);
+        }
         let channels = channel..channel + count;
         let bias: &[i32] = &packed.bias[channels.clone()];
         let scales: &[f32] = &weights.scales[channels];
-        let scales = crossed::<STRETCHES>(bytemuck::cast_slice(scales));
+        let scale_bits = crossed::<STRETCHES>(bytemuck::cast_slice(scales));
+        let mut scales = [_mm512_setzero_ps(); 4];
+        for at in 0..4 {
+            scales[at] = _mm512_castsi512_ps(scale_bits[at]);
+        }
         let pixels = row.pixels.div_ceil(STRETCHES);
-        let starts: [usize; STRETCHES] =
-            std::array::from_fn(|at| (at * pixels).min(row.pixels - pixels));
+        let (mut starts, mut origins) = ([0; STRETCHES], [0; STRETCHES]);
+        for at in 0..STRETCHES {
+            starts[at] = (at * pixels).min(row.pixels - pixels);
+            origins[at] = (starts[at] * row.stride).wrapping_sub(row.padding);
+        }
         Self {
             rows: row.rows,
             input_stride: row.input_stride,
@@ -184,10 +205,10 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
             fill: [row.fill; BLOCK],
             pixels,
             starts,
-            origins: starts.map(|start| (start * row.stride).wrapping_sub(row.padding)),
+            origins,
             taps: &packed.data[before * size..],
             bias: crossed::<STRETCHES>(bias),
-            scales: [0, 1, 2, 3].map(|at: usize| _mm512_castsi512_ps(scales[at])),
+            scales,
             stage: Stage::new(row.stage),
         }
     }
@@ -198,9 +219,9 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     fn roll(&self, row: &mut Depthwise<'_>) {
         let mut out = self.out(row);
-        let mut taps = [self.bias; 3];
-        for (column, taps) in taps.iter_mut().enumerate() {
-            *taps = self.taps(column);
+        let mut taps = [[self.bias; 3]; TERMS];
+        for index in 0..TERMS * 3 {
+            taps[index / 3][index % 3] = self.taps(index);
         }
         // The first steps only read columns; a column before the first pixel's may be among them, and drops out again.
         let early = 2_usize.div_ceil(STRIDE);
@@ -217,8 +238,9 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
                 continue;
             }
             let mut sums = self.bias;
-            for at in 0..3 {
-                add_products(&mut sums, &columns[at], &taps[at]);
+            for index in 0..TERMS * 3 {
+                let (term, at) = (index / 3, index % 3);
+                add_products(&mut sums, &columns[at], &taps[term][at]);
             }
             self.write(step - early, sums, &mut out);
         }
@@ -230,15 +252,13 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
         let (stride, dilation) = (row.stride, row.dilation);
         let [rows, columns] = row.weights.kernel;
         let groups = rows.div_ceil(GROUP);
-        let block = (row.first_channel + self.first) / BLOCK;
-        let terms = terms(row.weights.packed.usable[block]);
         let mut out = self.out(row);
         for x in 0..self.pixels {
             let mut sums = self.bias;
             for group in 0..groups {
                 for column in 0..columns {
                     let codes = self.column::<GROUP>(group, x * stride + column * dilation);
-                    for term in 0..terms {
+                    for term in 0..TERMS {
                         let taps = self.taps((term * groups + group) * columns + column);
                         add_products(&mut sums, &codes, &taps);
                     }
@@ -254,8 +274,8 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
     fn taps(&self, index: usize) -> Quads {
         let taps = &self.taps[index * GROUP * BLOCK..][..GROUP * BLOCK];
         let mut quads = self.bias;
-        for (quad, taps) in quads.iter_mut().zip(taps.chunks_exact(BLOCK)) {
-            *quad = load_i8(taps);
+        for quad in 0..4 {
+            quads[quad] = load_i8(&taps[quad * BLOCK..]);
         }
         quads
     }
@@ -287,11 +307,12 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
     #[inline]
     fn load(&self, row: &[i8], at: usize) -> __m512i {
         let mut from = [self.fill.as_ptr(); STRETCHES];
-        for (from, origin) in from.iter_mut().zip(self.origins) {
-            let column = origin.wrapping_add(at);
+        for stretch in 0..STRETCHES {
+            let column = self.origins[stretch].wrapping_add(at);
             if column < self.width {
+                let at = column * self.input_stride + self.first;
                 // SAFETY: `new` found the channels of every column before `width` in every row.
-                *from = unsafe { row.as_ptr().add(column * self.input_stride + self.first) };
+                from[stretch] = unsafe { row.as_ptr().add(at) };
             }
         }
         let mask = u64::MAX >> (BLOCK - self.count);
@@ -329,18 +350,18 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize> Block<'a, STRETCHES, STRID
     #[inline]
     fn write(&self, x: usize, sums: Quads, out: &mut Rows<'_, i8>) {
         let codes = self.stage.crossed_codes(sums, self.scales);
-        let pixels = self.starts.map(|start| start + x);
+        let starts = &self.starts;
         match STRETCHES {
-            1 => out.store_64(pixels[0], codes),
+            1 => out.store_64(starts[0] + x, codes),
             2 => {
-                out.store_32(pixels[0], _mm512_castsi512_si256(codes));
-                out.store_32(pixels[1], _mm512_extracti64x4_epi64::<1>(codes));
+                out.store_32(starts[0] + x, _mm512_castsi512_si256(codes));
+                out.store_32(starts[1] + x, _mm512_extracti64x4_epi64::<1>(codes));
             }
             _ => {
-                out.store_16(pixels[0], _mm512_castsi512_si128(codes));
-                out.store_16(pixels[1], _mm512_extracti32x4_epi32::<1>(codes));
-                out.store_16(pixels[2], _mm512_extracti32x4_epi32::<2>(codes));
-                out.store_16(pixels[3], _mm512_extracti32x4_epi32::<3>(codes));
+                out.store_16(starts[0] + x, _mm512_castsi512_si128(codes));
+                out.store_16(starts[1] + x, _mm512_extracti32x4_epi32::<1>(codes));
+                out.store_16(starts[2] + x, _mm512_extracti32x4_epi32::<2>(codes));
+                out.store_16(starts[3] + x, _mm512_extracti32x4_epi32::<3>(codes));
             }
         }
     }
@@ -359,8 +380,9 @@ fn add_products(sums: &mut Quads, codes: &Quads, taps: &Quads) {
 #[inline]
 fn crossed<const STRETCHES: usize>(values: &[i32]) -> Quads {
     let mut parts = [_mm512_setzero_si512(); 4];
-    for (at, part) in parts.iter_mut().enumerate() {
-        *part = load_some_i32(values.get(at % (4 / STRETCHES) * LANES..).unwrap_or(&[]));
+    for at in 0..4 {
+        let first = at % (4 / STRETCHES) * LANES;
+        parts[at] = load_some_i32(&values[first.min(values.len())..]);
     }
     let [a, b, c, d] = parts;
     let ab = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);

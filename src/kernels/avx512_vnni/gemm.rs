@@ -10,12 +10,14 @@ use crate::kernels::pack::Tile;
 
 /// Elements of the depth that one instruction sums.
 const KR: usize = 4;
+/// Channels of a block.
+const NR: usize = 2 * LANES;
 
 pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
     name: "i8_gemm_14x32c4_avx512_vnni",
     tile: Tile {
         mr: 14,
-        nr: 2 * LANES,
+        nr: NR,
         kr: KR,
         offset: 128,
     },
@@ -43,12 +45,11 @@ fn product(mut gemm: Gemm<'_>) {
 
 /// A block of output channels.
 struct Block<'a> {
-    /// `[groups][nr][KR]`
+    /// `[groups][NR][KR]`
     weights: &'a [i8],
     bias: &'a [i32],
     scales: &'a [f32],
     has_row_term: bool,
-    nr: usize,
     /// Groups of [`KR`] elements of the depth.
     groups: usize,
     channels: usize,
@@ -60,16 +61,15 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn new(gemm: &Gemm<'a>, at: usize, block: usize, sign: __m512i) -> Self {
-        let (weights, nr) = (gemm.weights, gemm.weights.tile().nr);
+        let weights = gemm.weights;
         Self {
             weights: weights.block(block),
             bias: weights.bias(block),
             scales: weights.scales(block),
             has_row_term: weights.has_row_term(block),
-            nr,
             groups: weights.depth().div_ceil(KR),
             channels: weights.channels_of(block..block + 1),
-            first_channel: at * nr,
+            first_channel: at * NR,
             sign,
         }
     }
@@ -161,12 +161,12 @@ impl<'a> Block<'a> {
         a_stride: usize,
         mut acc: [[__m512i; V]; R],
     ) -> [[__m512i; V]; R] {
-        assert!(V * LANES <= self.nr && self.weights.len() >= self.groups * self.nr * KR);
+        assert!(V * LANES <= NR && self.weights.len() >= self.groups * NR * KR);
         assert!(a.len() >= (R - 1) * a_stride + self.groups * KR);
         let (mut w, mut a) = (self.weights.as_ptr(), a.as_ptr());
         let mut weights = [_mm512_setzero_si512(); V];
         for _ in 0..self.groups {
-            // SAFETY: the asserts above leave `nr * KR` bytes at `w` and `KR` at `a` and each of the `R - 1` rows
+            // SAFETY: the asserts above leave `NR * KR` bytes at `w` and `KR` at `a` and each of the `R - 1` rows
             // behind it, for each of `groups` steps.
             unsafe {
                 for v in 0..V {
@@ -179,7 +179,7 @@ impl<'a> Block<'a> {
                         acc[r][v] = _mm512_dpbusd_epi32(acc[r][v], codes, weights[v]);
                     }
                 }
-                w = w.add(self.nr * KR);
+                w = w.add(NR * KR);
                 a = a.add(KR);
             }
         }
@@ -196,14 +196,14 @@ impl<'a> Block<'a> {
         mut out: Rows<'_, i8>,
     ) {
         let mut scales = [_mm512_setzero_ps(); 4];
-        for (at, scale) in scales.iter_mut().enumerate() {
-            *scale = load_f32(&self.scales[at % V * LANES..]);
+        for at in 0..4 {
+            scales[at] = load_f32(&self.scales[at % V * LANES..]);
         }
         for group in 0..(R * V).div_ceil(4) {
             let mut sums = [acc[0][0]; 4];
-            for (at, sums) in sums.iter_mut().enumerate() {
-                let at = (4 * group + at).min(R * V - 1);
-                *sums = acc[at / V][at % V];
+            for at in 0..4 {
+                let register = (4 * group + at).min(R * V - 1);
+                sums[at] = acc[register / V][register % V];
             }
             let codes = stage.codes(sums, scales);
             for part in 0..(4 / V).min(R - group * 4 / V) {

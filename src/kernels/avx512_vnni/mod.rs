@@ -2,7 +2,9 @@
 //!
 //! `vpdpbusd` sums four products of an unsigned and a signed code into each int32 lane, exactly. Activations are the
 //! unsigned ones: `a ^ 0x80` is `a + 128`, and what that adds to a sum is taken off its bias when the weights are packed.
-#![allow(unsafe_code)]
+//!
+//! Loops over registers count: adapters of iterators are not always inlined, and then registers go through memory.
+#![allow(unsafe_code, clippy::needless_range_loop)]
 
 mod depthwise;
 mod gemm;

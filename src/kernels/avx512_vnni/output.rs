@@ -32,9 +32,9 @@ impl Stage {
     #[inline]
     pub fn crossed_codes(&self, sums: [__m512i; 4], scales: [__m512; 4]) -> __m512i {
         let mut rounded = sums;
-        for (sums, scales) in rounded.iter_mut().zip(scales) {
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(*sums), scales);
-            *sums = _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.high));
+        for at in 0..4 {
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[at]), scales[at]);
+            rounded[at] = _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.high));
         }
         let [a, b, c, d] = rounded;
         let ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), self.zero_point);
