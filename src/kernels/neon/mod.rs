@@ -5,6 +5,7 @@ mod depthwise;
 mod gemm;
 mod output;
 mod registers;
+mod shallow;
 mod taps;
 mod tile;
 
