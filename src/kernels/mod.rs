@@ -138,7 +138,7 @@ impl Kernels {
                 isa,
                 gemms: &neon::GEMMS,
                 depthwise: neon::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon::ELEMENTWISE,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
@@ -152,7 +152,7 @@ impl Kernels {
                 isa,
                 gemms: &neon_dot::GEMMS,
                 depthwise: neon::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon::ELEMENTWISE,
             },
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDot => return None,

@@ -64,6 +64,7 @@ struct Product<'a> {
 
 impl Product<'_> {
     fn codes(&self, blocks: Range<usize>, out: &mut [i8], row_terms: &[i32], stage: OutputStage) {
+        let mut to = ToCodes::new(stage);
         let mut block = blocks.start;
         while block < blocks.end {
             let out = &mut out[(block - blocks.start) * NR..];
@@ -73,7 +74,7 @@ impl Product<'_> {
                     block += 2;
                 }
                 None => {
-                    self.codes_of_block(block, out, row_terms, stage);
+                    self.codes_of_block(block, out, row_terms, stage, &mut to);
                     block += 1;
                 }
             }
@@ -129,9 +130,17 @@ impl Product<'_> {
         unsafe { shallow::make(rows, depth, needs_clamp(stage)) }
     }
 
-    fn codes_of_block(&self, block: usize, out: &mut [i8], row_terms: &[i32], stage: OutputStage) {
+    fn codes_of_block(
+        &self,
+        block: usize,
+        out: &mut [i8],
+        row_terms: &[i32],
+        stage: OutputStage,
+        to: &mut ToCodes,
+    ) {
         let block = Block::new(self.weights, block);
-        let to = block.to_codes(stage);
+        to.bias.copy_from_slice(block.bias);
+        to.scales.copy_from_slice(block.scales);
         let (row_terms, make) = match (block.has_row_term, needs_clamp(stage)) {
             (false, false) => (None, tile::codes_free as MakeTiles<i8>),
             (false, true) => (None, tile::codes_bounded as MakeTiles<i8>),
@@ -151,11 +160,12 @@ impl Product<'_> {
     }
 
     fn sums(&self, blocks: Range<usize>, out: &mut [i32]) {
+        let mut to = ToCodes::new(OutputStage::full_range(0));
         for (at, block) in blocks.enumerate() {
             let block = Block::new(self.weights, block);
-            let to = block.to_codes(OutputStage::full_range(0));
+            to.bias.copy_from_slice(block.bias);
             let out = &mut out[at * NR..];
-            let first = self.whole_tiles(&block, to, None, tile::sums, out);
+            let first = self.whole_tiles(&block, &to, None, tile::sums, out);
             for row in first..self.rows {
                 let sums = self.sums_of_row(&block, row);
                 store_sums(sums, &mut out[row * self.out_stride..][..block.channels]);
@@ -167,7 +177,7 @@ impl Product<'_> {
     fn whole_tiles<T>(
         &self,
         block: &Block<'_>,
-        to: ToCodes,
+        to: &ToCodes,
         row_terms: Option<&[i32]>,
         make: MakeTiles<T>,
         out: &mut [T],
@@ -226,16 +236,6 @@ impl<'a> Block<'a> {
             bias: weights.bias(block),
             scales: weights.scales(block),
             has_row_term: weights.has_row_term(block),
-        }
-    }
-
-    fn to_codes(&self, stage: OutputStage) -> ToCodes {
-        ToCodes {
-            bias: std::array::from_fn(|n| self.bias[n]),
-            scales: std::array::from_fn(|n| self.scales[n]),
-            zero_point: [stage.zero_point as i16; 8],
-            min: [stage.min; 16],
-            max: [stage.max; 16],
         }
     }
 

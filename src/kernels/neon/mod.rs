@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod depthwise;
+mod elementwise;
 mod gemm;
 mod output;
 mod registers;
@@ -10,4 +11,5 @@ mod taps;
 mod tile;
 
 pub use depthwise::DEPTHWISE;
+pub use elementwise::ELEMENTWISE;
 pub use gemm::GEMMS;
