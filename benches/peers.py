@@ -176,7 +176,7 @@ def table(everyone):
             megabytes(one.rss_before_model),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    failures = dict.fromkeys(f"- {one.name} is not measured: {one.failure}." for one in everyone if one.failure)
+    failures = dict.fromkeys(f"- {one.name} is not measured: {one.failure.rstrip('.')}." for one in everyone if one.failure)
     return "\n".join([*lines, *([""] if failures else []), *failures])
 
 

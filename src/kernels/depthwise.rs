@@ -51,7 +51,12 @@ pub struct PackedTaps {
     pub(super) data: Vec<i8>,
     /// Bias of the packed form.
     pub(super) bias: Vec<i32>,
-    /// For each block of the kernel's channels: whether the packed form can be used.
+    /// Scales of the packed form.
+    pub(super) scales: Vec<f32>,
+    /// For each block of the kernel's channels: how many int8 numbers each tap is packed as the sum of, 0 if it cannot
+    /// be.
+    pub(super) parts: Vec<u8>,
+    /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
     pub(super) usable: Vec<bool>,
     /// For each block, a way to sum its products that the kernel knows by number; 0: the packed form cannot be used.
     pub(super) plans: Vec<u8>,
@@ -60,7 +65,8 @@ pub struct PackedTaps {
 impl DepthwiseWeights {
     /// Bytes of memory that they take.
     pub fn bytes(&self) -> usize {
-        let packed = self.packed.data.len() + 4 * self.packed.bias.len();
+        let floats = self.packed.bias.len() + self.packed.scales.len();
+        let packed = self.packed.data.len() + 4 * floats;
         2 * self.taps.len() + 4 * (self.bias.len() + self.scales.len()) + packed
     }
 }

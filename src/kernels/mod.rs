@@ -151,7 +151,7 @@ impl Kernels {
             Isa::NeonDot => Self {
                 isa,
                 gemms: &neon_dot::GEMMS,
-                depthwise: neon::DEPTHWISE,
+                depthwise: neon_dot::DEPTHWISE,
                 elementwise: neon::ELEMENTWISE,
             },
             #[cfg(not(target_arch = "aarch64"))]

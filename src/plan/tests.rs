@@ -125,6 +125,16 @@ impl Builder {
         self.windowed(input, [1, window, window, channels], stride, true)
     }
 
+    /// A row and a column of zero points behind the picture.
+    fn pad(&mut self, input: ValueId) -> ValueId {
+        let [_, height, width, channels] = self.dims(input);
+        let out = self.activation([1, height + 1, width + 1, channels]);
+        let quant = self.graph.quant(input).cloned();
+        self.graph.values[out.0].info.quant = quant;
+        let pads = vec![[0, 0], [0, 1], [0, 1], [0, 0]];
+        self.node(Op::Pad { pads }, &[input], out)
+    }
+
     fn add(&mut self, a: ValueId, b: ValueId) -> ValueId {
         let out = self.activation(self.dims(a));
         self.node(Op::Add(Activation::None), &[a, b], out)
@@ -214,4 +224,17 @@ fn values_that_others_read_are_made() {
     // The expanded tensor has a second reader: it is made by a step of its own.
     let sum = b.add(projected, expanded);
     b.check(sum, 2);
+}
+
+#[test]
+fn a_pad_is_part_of_the_block_behind_it() {
+    for size in [7, 20] {
+        let (mut b, input) = Builder::new([1, size, size, 8]);
+        let padded = b.pad(input);
+        let expanded = b.conv(padded, 48, 3, 2);
+        let padded = b.pad(expanded);
+        let filtered = b.depthwise(padded, 3, 2);
+        let projected = b.conv(filtered, 16, 1, 1);
+        b.check(projected, 1);
+    }
 }

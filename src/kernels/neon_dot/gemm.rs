@@ -4,9 +4,9 @@
 use std::arch::aarch64::*;
 
 use super::output::{
-    ANY, Path, SMALL, SMALL_SIGNED, SMALL_UNSIGNED, SUMS, requantize, store, store_sums,
+    ANY, EVEN, IN_TURN, Path, RELU, SMALL, SUMS, relu_offset, requantize, store, store_sums,
 };
-use super::vector::{dot_lane, next, next_2, next_4, start_pair};
+use super::vector::{dot_lane, load_16, load_16_sums, next, next_2, next_4};
 use super::{KR, MR, NR};
 use crate::kernels::gemm::{Gemm, Output};
 use crate::kernels::requant::OutputStage;
@@ -23,6 +23,8 @@ struct Block<'a> {
     /// What the sums start at.
     start: [i32; NR],
     scales: &'a [f32],
+    /// [`relu_offset`]s
+    offsets: [f32; NR],
     /// One for each row, or none.
     row_terms: &'a [i32],
     stage: OutputStage,
@@ -53,6 +55,10 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
         for (start, bias) in start.iter_mut().zip(weights.bias(index)) {
             *start = bias.wrapping_add(path.start());
         }
+        let mut offsets = [0.0; NR];
+        for (offset, &scale) in offsets.iter_mut().zip(weights.scales(index)) {
+            *offset = relu_offset(scale);
+        }
         let block = Block {
             a: gemm.a,
             a_stride: gemm.a_stride,
@@ -61,6 +67,7 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
             groups: weights.depth().div_ceil(KR),
             start,
             scales: weights.scales(index),
+            offsets,
             row_terms: match weights.has_row_term(index) {
                 true => terms,
                 false => &[],
@@ -79,12 +86,8 @@ impl Block<'_> {
     fn run(&self, path: Path, out: &mut [i8]) {
         match (path, self.channels) {
             (Path::Sums, _) => self.run_rows::<4, SUMS>(out),
-            (Path::SmallUnsigned, 16) if self.row_terms.is_empty() => {
-                self.run_rows::<4, SMALL_UNSIGNED>(out)
-            }
-            (Path::SmallSigned, 16) if self.row_terms.is_empty() => {
-                self.run_rows::<4, SMALL_SIGNED>(out)
-            }
+            (Path::Relu, 16) if self.row_terms.is_empty() => self.run_rows::<4, RELU>(out),
+            (Path::Even, 16) if self.row_terms.is_empty() => self.run_rows::<4, EVEN>(out),
             (Path::Any, 9..) => self.run_rows::<4, ANY>(out),
             (Path::Any, _) => self.run_rows::<2, ANY>(out),
             (_, 9..) => self.run_rows::<4, SMALL>(out),
@@ -155,12 +158,19 @@ impl Block<'_> {
                     }
                 }
                 let channels = match PATH {
-                    SMALL_UNSIGNED | SMALL_SIGNED => NR,
+                    RELU | EVEN => NR,
                     _ => self.channels,
                 };
                 match PATH {
                     SUMS => store_sums(sums, to.cast(), channels),
-                    _ => store(requantize::<PATH>(sums, scales, self.stage), to, channels),
+                    _ => {
+                        let mut offsets = scales;
+                        if PATH == RELU {
+                            offsets = load_16(self.offsets.as_ptr());
+                        }
+                        let codes = requantize::<PATH, IN_TURN>(sums, scales, offsets, self.stage);
+                        store(codes, to, channels);
+                    }
                 }
             }
         }
@@ -223,19 +233,11 @@ impl Block<'_> {
     #[inline]
     fn start<const ROWS: usize, const QUADS: usize>(&self) -> [[int32x4_t; QUADS]; ROWS] {
         let mut acc = [[vdupq_n_s32(0); QUADS]; ROWS];
-        let start = self.start.as_ptr();
-        for sums in &mut acc {
+        for row in 0..ROWS {
             // SAFETY: `start` has `NR` elements.
-            unsafe {
-                match QUADS {
-                    1 => sums[0] = vld1q_s32(start),
-                    _ => {
-                        (sums[0], sums[1]) = start_pair::<0>(start);
-                        if QUADS == 4 {
-                            (sums[2], sums[3]) = start_pair::<8>(start);
-                        }
-                    }
-                }
+            let start = unsafe { load_16_sums(self.start.as_ptr()) };
+            for quad in 0..QUADS {
+                acc[row][quad] = start[quad];
             }
         }
         acc

@@ -1,11 +1,13 @@
 //! Armv8.2 dot products (Cortex-A76): `SDOT` sums four products of int8 codes into each int32 lane, exactly.
 
+mod depthwise;
 mod gemm;
 mod output;
 mod vector;
 
 use std::arch::is_aarch64_feature_detected;
 
+use super::depthwise::DepthwiseKernel;
 use super::gemm::GemmKernel;
 use super::pack::Tile;
 
@@ -29,9 +31,24 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
     run: run_gemm,
 }];
 
+/// 3x3 over at least 16 channels; what else there is goes to other kernels.
+pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
+    name: "i8_depthwise_3x3_16c_neon_dot",
+    block: depthwise::LANES,
+    pack: depthwise::pack,
+    run: run_depthwise,
+};
+
 #[allow(unsafe_code)]
 fn run_gemm(gemm: super::Gemm<'_>) {
     assert!(is_aarch64_feature_detected!("dotprod"));
     // SAFETY: the assert above proves the feature.
     unsafe { gemm::gemm(gemm) }
+}
+
+#[allow(unsafe_code)]
+fn run_depthwise(row: super::Depthwise<'_>) {
+    assert!(is_aarch64_feature_detected!("dotprod"));
+    // SAFETY: the assert above proves the feature.
+    unsafe { depthwise::depthwise(row) }
 }

@@ -1,9 +1,14 @@
 //! From int32 sums to int8 codes.
 //!
-//! Where the packer has proved that sums lie within 2^22 and scaled sums within int16, floats are made and rounded by
-//! additions: a sum that starts at the bits of 1.5 * 2^23 is, read as a float, 1.5 * 2^23 more than the sum; and a
-//! float to which 1.5 * 2^23 is added ends, halves to even, in the bits of the rounded integer. Both are one
-//! instruction of two units, where a conversion is two of one unit.
+//! A conversion between int32 and float takes one of the two vector units twice; where the packer has proved that sums
+//! lie within 2^22 and scaled sums within 32,000, additions do the same:
+//!
+//! - A sum that starts at the bits of 1.5 * 2^23 is, read as a float, 1.5 * 2^23 more than the sum.
+//! - A sum that starts at the bits of 2^23 and is not negative is, read as a float, 2^23 more than the sum, and
+//!   2^23 * scale is exact, so one fused `float * scale - 2^23 * scale` is the scaled sum, rounded once. Of a negative
+//!   sum it makes something negative, which a ReLU takes for 0 all the same.
+//! - A float to which 1.5 * 2^23 is added ends in the bits of the integer that it rounds to, halves to even. An even
+//!   zero point can be added with it.
 //!
 //! The bounds of a stage are integers, so to round, saturate and then clamp is the same as to clamp and then round.
 #![allow(unsafe_code)]
@@ -15,10 +20,10 @@ use crate::kernels::requant::OutputStage;
 /// How sums become codes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Small results, zero point -128 and no bounds: after a ReLU.
-    SmallUnsigned,
-    /// Small results, no bounds.
-    SmallSigned,
+    /// Small results, zero point and lower bound -128, upper bound 127: after a ReLU.
+    Relu,
+    /// Small results, an even zero point, all codes.
+    Even,
     /// Small results.
     Small,
     /// Any results.
@@ -30,27 +35,33 @@ pub(super) enum Path {
 impl Path {
     /// The shortest way for a stage.
     pub fn of(stage: OutputStage, has_small_results: bool) -> Self {
-        let is_bounded = stage.min != i8::MIN || stage.max != i8::MAX;
-        match (has_small_results, is_bounded, stage.zero_point) {
-            (false, ..) => Self::Any,
-            (true, true, _) => Self::Small,
-            (true, false, -128) => Self::SmallUnsigned,
-            (true, false, _) => Self::SmallSigned,
+        let has_all_codes = stage.min == i8::MIN && stage.max == i8::MAX;
+        match stage.zero_point {
+            _ if !has_small_results => Self::Any,
+            -128 if has_all_codes => Self::Relu,
+            zero_point if has_all_codes && zero_point % 2 == 0 => Self::Even,
+            _ => Self::Small,
         }
     }
 
-    /// What sums that go this way start at.
+    /// What sums that go this way start at, beside their bias.
     pub fn start(self) -> i32 {
         match self {
             Self::Any | Self::Sums => 0,
-            Self::SmallUnsigned | Self::SmallSigned | Self::Small => MAGIC.to_bits() as i32,
+            Self::Relu => RELU_MAGIC.to_bits() as i32,
+            Self::Even | Self::Small => MAGIC.to_bits() as i32,
         }
     }
 }
 
+/// What [`requantize`] adds to a float that starts at that of [`Path::Relu`].
+pub(super) fn relu_offset(scale: f32) -> f32 {
+    -RELU_MAGIC * scale
+}
+
 /// Const parameters that stand for the paths.
-pub(super) const SMALL_UNSIGNED: u8 = Path::SmallUnsigned as u8;
-pub(super) const SMALL_SIGNED: u8 = Path::SmallSigned as u8;
+pub(super) const RELU: u8 = Path::Relu as u8;
+pub(super) const EVEN: u8 = Path::Even as u8;
 pub(super) const SMALL: u8 = Path::Small as u8;
 pub(super) const ANY: u8 = Path::Any as u8;
 pub(super) const SUMS: u8 = Path::Sums as u8;
@@ -58,61 +69,87 @@ pub(super) const SUMS: u8 = Path::Sums as u8;
 /// The float whose lowest mantissa bit is worth 1, with room below it for negative numbers.
 const MAGIC: f32 = 12_582_912.0;
 
-/// The rule of `requant.rs` for 4 channels of each of four registers.
+/// The smallest float whose lowest mantissa bit is worth 1.
+const RELU_MAGIC: f32 = 8_388_608.0;
+
+/// Which channels lie in a pair of registers: the first four in the one and the next four in the other.
+pub(super) const IN_TURN: u8 = 0;
+/// Of eight channels the even ones in the one and the odd ones in the other.
+pub(super) const EVEN_ODD: u8 = 1;
+
+/// The rule of `requant.rs` for 16 channels, in two pairs of registers whose order `ORDER` tells. `offsets` are
+/// [`relu_offset`]s, read on [`Path::Relu`] only.
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn requantize<const PATH: u8>(
+pub(super) fn requantize<const PATH: u8, const ORDER: u8>(
     acc: [int32x4_t; 4],
     scales: [float32x4_t; 4],
+    offsets: [float32x4_t; 4],
     stage: OutputStage,
 ) -> int8x16_t {
-    let words = match PATH {
-        ANY => [
-            saturate(acc[0], acc[1], scales[0], scales[1]),
-            saturate(acc[2], acc[3], scales[2], scales[3]),
-        ],
-        _ => [
-            round(acc[0], acc[1], scales[0], scales[1]),
-            round(acc[2], acc[3], scales[2], scales[3]),
-        ],
+    if PATH == ANY {
+        let low = saturate::<ORDER>([acc[0], acc[1]], [scales[0], scales[1]]);
+        let high = saturate::<ORDER>([acc[2], acc[3]], [scales[2], scales[3]]);
+        return clamp(low, high, stage);
+    }
+    let mut reals = offsets;
+    for quad in 0..4 {
+        let sum = vreinterpretq_f32_s32(acc[quad]);
+        reals[quad] = match PATH {
+            RELU => vfmaq_f32(offsets[quad], sum, scales[quad]),
+            _ => vmulq_f32(vsubq_f32(sum, vdupq_n_f32(MAGIC)), scales[quad]),
+        };
+    }
+    let magic = match PATH {
+        RELU => vdupq_n_f32(MAGIC - 128.0),
+        EVEN => vdupq_n_f32(MAGIC + stage.zero_point as f32),
+        _ => vdupq_n_f32(MAGIC),
     };
-    if PATH == SMALL_UNSIGNED {
-        let codes = vqmovun_high_s16(vqmovun_s16(words[0]), words[1]);
-        return vreinterpretq_s8_u8(veorq_u8(codes, vdupq_n_u8(0x80)));
+    let low = round::<ORDER>([reals[0], reals[1]], magic);
+    let high = round::<ORDER>([reals[2], reals[3]], magic);
+    match PATH {
+        RELU | EVEN => vqmovn_high_s16(vqmovn_s16(low), high),
+        _ => clamp(low, high, stage),
     }
+}
+
+/// Adds the zero point and clamps.
+#[target_feature(enable = "neon")]
+#[inline]
+fn clamp(low: int16x8_t, high: int16x8_t, stage: OutputStage) -> int8x16_t {
     let zero_point = vdupq_n_s16(stage.zero_point as i16);
-    let low = vqaddq_s16(words[0], zero_point);
-    let high = vqaddq_s16(words[1], zero_point);
-    let codes = vqmovn_high_s16(vqmovn_s16(low), high);
-    if PATH == SMALL_SIGNED {
-        return codes;
-    }
+    let low = vqmovn_s16(vqaddq_s16(low, zero_point));
+    let codes = vqmovn_high_s16(low, vqaddq_s16(high, zero_point));
     vminq_s8(
         vmaxq_s8(codes, vdupq_n_s8(stage.min)),
         vdupq_n_s8(stage.max),
     )
 }
 
-/// 8 rounded results that fit int16, of sums that start at the bits of [`MAGIC`].
+/// 8 rounded results that fit int16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn round(a: int32x4_t, b: int32x4_t, a_scale: float32x4_t, b_scale: float32x4_t) -> int16x8_t {
-    let magic = vdupq_n_f32(MAGIC);
-    let a = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(a), magic), a_scale);
-    let b = vmulq_f32(vsubq_f32(vreinterpretq_f32_s32(b), magic), b_scale);
-    vuzp1q_s16(
-        vreinterpretq_s16_f32(vaddq_f32(a, magic)),
-        vreinterpretq_s16_f32(vaddq_f32(b, magic)),
-    )
+fn round<const ORDER: u8>(reals: [float32x4_t; 2], magic: float32x4_t) -> int16x8_t {
+    let a = vreinterpretq_s16_f32(vaddq_f32(reals[0], magic));
+    let b = vreinterpretq_s16_f32(vaddq_f32(reals[1], magic));
+    match ORDER {
+        EVEN_ODD => vtrn1q_s16(a, b),
+        _ => vuzp1q_s16(a, b),
+    }
 }
 
 /// 8 rounded results, saturated to int16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn saturate(a: int32x4_t, b: int32x4_t, a_scale: float32x4_t, b_scale: float32x4_t) -> int16x8_t {
-    let a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(a), a_scale));
-    let b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(b), b_scale));
-    vqmovn_high_s32(vqmovn_s32(a), b)
+fn saturate<const ORDER: u8>(acc: [int32x4_t; 2], scales: [float32x4_t; 2]) -> int16x8_t {
+    let [a, b] = acc;
+    let a = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(a), scales[0]));
+    let b = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(b), scales[1]));
+    let in_order = vqmovn_high_s32(vqmovn_s32(a), b);
+    match ORDER {
+        EVEN_ODD => vzip1q_s16(in_order, vextq_s16::<4>(in_order, in_order)),
+        _ => in_order,
+    }
 }
 
 /// Stores the first `count` codes, at most 16.

@@ -26,6 +26,23 @@ pub(super) fn dot_lane<const LANE: i32>(
     acc
 }
 
+/// `acc[n] + sum_i a[4 n + i] * b[4 n + i]`.
+#[target_feature(enable = "neon,dotprod")]
+#[inline]
+pub(super) fn dot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction is part of the enabled feature and touches registers only.
+    unsafe {
+        asm!(
+            "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+            acc = inout(vreg) acc,
+            a = in(vreg) a,
+            b = in(vreg) b,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    acc
+}
+
 /// The next 16 codes.
 ///
 /// # Safety
@@ -83,24 +100,47 @@ pub(super) unsafe fn next_4(from: &mut *const i8) -> [int8x16_t; 4] {
     [a, b, c, d]
 }
 
-/// Elements `AT` to `AT + 7`. Loaded at every call, where the compiler would keep and copy them.
+/// 16 floats, or int32 in their place. Loaded at every call, where the compiler would keep and copy them.
 ///
 /// # Safety
-/// `AT + 8` elements can be read at `from`.
+/// 16 elements can be read at `from`.
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) unsafe fn start_pair<const AT: i32>(from: *const i32) -> (int32x4_t, int32x4_t) {
-    let (first, second);
-    // SAFETY: the caller vouches for the bytes that the instruction reads.
+pub(super) unsafe fn load_16(from: *const f32) -> [float32x4_t; 4] {
+    let (a, b, c, d);
+    // SAFETY: the caller vouches for the bytes that the instructions read.
     unsafe {
         asm!(
-            "ldp {first:q}, {second:q}, [{from}, #{at}]",
-            first = out(vreg) first,
-            second = out(vreg) second,
+            "ldp {a:q}, {b:q}, [{from}]",
+            a = out(vreg) a,
+            b = out(vreg) b,
             from = in(reg) from,
-            at = const 4 * AT,
+            options(readonly, nostack, preserves_flags),
+        );
+        asm!(
+            "ldp {c:q}, {d:q}, [{from}, #32]",
+            c = out(vreg) c,
+            d = out(vreg) d,
+            from = in(reg) from,
             options(readonly, nostack, preserves_flags),
         );
     }
-    (first, second)
+    [a, b, c, d]
+}
+
+/// [`load_16`] of int32.
+///
+/// # Safety
+/// As of [`load_16`].
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) unsafe fn load_16_sums(from: *const i32) -> [int32x4_t; 4] {
+    // SAFETY: the caller vouches for the elements.
+    let [a, b, c, d] = unsafe { load_16(from.cast()) };
+    [
+        vreinterpretq_s32_f32(a),
+        vreinterpretq_s32_f32(b),
+        vreinterpretq_s32_f32(c),
+        vreinterpretq_s32_f32(d),
+    ]
 }

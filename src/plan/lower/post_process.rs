@@ -185,3 +185,166 @@ fn maker(lowering: &Lowering<'_>, id: ValueId) -> Option<(Option<usize>, ValueId
     let is_alias = matches!(node.op, Op::Reshape | Op::Quantize);
     is_alias.then(|| (None, node.inputs[0]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Activation, Graph, Value};
+    use crate::kernels::Kernels;
+    use crate::plan::{CompileOptions, Plan, Pool};
+    use crate::tensor::{QuantParams, Shape, TensorInfo, TensorView};
+
+    const ANCHORS: usize = 40;
+    const CLASSES: usize = 6;
+
+    const OPTIONS: DetectionPostProcess = DetectionPostProcess {
+        max_detections: 8,
+        max_classes_per_detection: 2,
+        detections_per_class: 4,
+        use_regular_nms: false,
+        nms_score_threshold: 0.3,
+        nms_iou_threshold: 0.5,
+        num_classes: CLASSES - 1,
+        scale: [10.0, 10.0, 5.0, 5.0],
+    };
+
+    /// A graph of box encodings and scores that end in detections.
+    struct Builder(Graph);
+
+    impl Builder {
+        fn new() -> Self {
+            let mut builder = Self(Graph::default());
+            let encodings = builder.codes(&[1, ANCHORS, 4], DType::I8, (0.1, -4));
+            let scores = builder.codes(&[1, ANCHORS * CLASSES, 1], DType::U8, (0.06, 140));
+            builder.0.inputs = vec![encodings, scores];
+            builder
+        }
+
+        fn value(&mut self, dims: &[usize], dtype: DType, quant: Option<(f32, i32)>) -> ValueId {
+            self.0.values.push(Value {
+                info: TensorInfo {
+                    name: format!("value {}", self.0.values.len()),
+                    shape: Shape::checked(dims.to_vec()).unwrap(),
+                    dtype,
+                    quant: quant.map(|(scale, zero)| QuantParams::per_tensor(scale, zero)),
+                },
+                data: None,
+            });
+            ValueId(self.0.values.len() - 1)
+        }
+
+        fn codes(&mut self, dims: &[usize], dtype: DType, quant: (f32, i32)) -> ValueId {
+            self.value(dims, dtype, Some(quant))
+        }
+
+        fn node(&mut self, op: Op, inputs: &[ValueId], outputs: &[ValueId]) {
+            self.0.nodes.push(Node {
+                op,
+                inputs: inputs.to_vec(),
+                outputs: outputs.to_vec(),
+                index: self.0.nodes.len(),
+            });
+        }
+
+        /// RESHAPE, LOGISTIC and QUANTIZE on uint8 and int8 codes, DEQUANTIZE, and `op` on real values.
+        fn scores(&mut self, op: Op) -> ValueId {
+            let dims = [1, ANCHORS, CLASSES];
+            let reshaped = self.codes(&dims, DType::U8, (0.06, 140));
+            let sigmoid = self.codes(&dims, DType::U8, (1.0 / 256.0, 0));
+            let coarse = self.codes(&dims, DType::I8, (1.0 / 50.0, -20));
+            let real = self.value(&dims, DType::F32, None);
+            let last = self.value(&dims, DType::F32, None);
+            self.node(Op::Reshape, &[ValueId(1)], &[reshaped]);
+            self.node(Op::Logistic, &[reshaped], &[sigmoid]);
+            self.node(Op::Quantize, &[sigmoid], &[coarse]);
+            self.node(Op::Dequantize, &[coarse], &[real]);
+            self.node(op, &[real], &[last]);
+            last
+        }
+
+        fn detect(&mut self, scores: ValueId, options: DetectionPostProcess) {
+            let encodings = self.value(&[1, ANCHORS, 4], DType::F32, None);
+            self.node(Op::Dequantize, &[ValueId(0)], &[encodings]);
+            let anchors = self.value(&[ANCHORS, 4], DType::F32, None);
+            let boxes = (0..ANCHORS * 4).map(|at| (at * 7 % 10) as f32 / 10.0 + 0.1);
+            self.0.values[anchors.0].data = Some(TensorData::F32(boxes.collect()));
+            let rows = options.max_detections * options.max_classes_per_detection;
+            let outputs = [&[1, rows, 4][..], &[1, rows], &[1, rows], &[1]]
+                .map(|dims| self.value(dims, DType::F32, None));
+            let op = Op::DetectionPostProcess(options);
+            self.node(op, &[encodings, scores, anchors], &outputs);
+            self.0.outputs.extend(outputs);
+        }
+
+        /// The outputs, and the kernels of the steps.
+        fn run(&self, keep_intermediates: bool) -> (Vec<TensorData>, Vec<String>) {
+            self.0.validate("test").unwrap();
+            let kernels = Kernels::best(None).unwrap();
+            let options = CompileOptions {
+                threads: 1,
+                keep_intermediates,
+            };
+            let plan = Plan::compile(&self.0, "test", &kernels, options).unwrap();
+            let mut arena = plan.arena();
+            let noise = |count: usize| (0..count).map(|at| (at * at * 31 + at * 97) >> 2);
+            let encodings: Vec<i8> = noise(ANCHORS * 4).map(|code| code as i8 / 4).collect();
+            let scores: Vec<u8> = noise(ANCHORS * CLASSES).map(|code| code as u8).collect();
+            plan.set_input(&mut arena, 0, TensorView::I8(&encodings));
+            plan.set_input(&mut arena, 1, TensorView::U8(&scores));
+            plan.run(&mut arena, &Pool::new(1).unwrap());
+            let outputs = 0..plan.outputs().len();
+            let outputs = outputs.map(|at| plan.output(&arena, at).to_data());
+            let steps = plan.steps().map(|step| step.kernel.to_string());
+            (outputs.collect(), steps.collect())
+        }
+
+        /// Checks the outputs against those of every operator run; the kernels of the steps are expected.
+        #[track_caller]
+        fn check(&self, kernels: &[&str]) {
+            let (expected, all) = self.run(true);
+            let (got, steps) = self.run(false);
+            assert!(all.iter().any(|kernel| kernel.starts_with("i8_dequantize")));
+            assert_eq!(steps, kernels);
+            assert_eq!(got, expected);
+            let Some(TensorData::F32(count)) = got.iter().find(|data| data.view().len() == 1)
+            else {
+                panic!("a count")
+            };
+            assert!(count[0] > 1.0);
+        }
+    }
+
+    #[test]
+    fn operators_between_codes_and_detections_disappear() {
+        for use_regular_nms in [false, true] {
+            let mut builder = Builder::new();
+            let scores = builder.scores(Op::Logistic);
+            let options = DetectionPostProcess {
+                use_regular_nms,
+                ..OPTIONS
+            };
+            builder.detect(scores, options);
+            builder.check(&["i8_post_process"]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_others_read_is_made() {
+        let mut builder = Builder::new();
+        let scores = builder.scores(Op::Activation(Activation::Relu6));
+        builder.detect(scores, OPTIONS);
+        builder.0.outputs.push(ValueId(4));
+        builder.check(&["i8_table_scalar", "i8_table_scalar", "i8_post_process"]);
+    }
+
+    #[test]
+    fn scores_that_do_not_ascend_with_the_codes_are_made_one_by_one() {
+        let mut builder = Builder::new();
+        let scores = builder.codes(&[1, ANCHORS, CLASSES], DType::U8, (0.06, 140));
+        let curved = builder.codes(&[1, ANCHORS, CLASSES], DType::U8, (0.04, 20));
+        builder.node(Op::Reshape, &[ValueId(1)], &[scores]);
+        builder.node(Op::HardSwish, &[scores], &[curved]);
+        builder.detect(curved, OPTIONS);
+        builder.check(&["f32_post_process"]);
+    }
+}
