@@ -140,7 +140,7 @@ impl Kernels {
                 isa,
                 gemms: &neon::GEMMS,
                 depthwise: neon::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon::ELEMENTWISE,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
