@@ -39,11 +39,6 @@ impl ScoreTable {
         self.scores[entry(code)]
     }
 
-    /// The lowest code of the same score.
-    fn first_of_score(&self, code: i8) -> i8 {
-        (self.firsts[entry(code)] ^ 0x80) as i8
-    }
-
     /// The lowest code whose score fulfils a condition that all higher scores fulfil too.
     fn first(&self, is_enough: impl Fn(f32) -> bool) -> Option<i8> {
         let at = self.scores.partition_point(|&score| !is_enough(score));
@@ -124,108 +119,26 @@ pub fn detection_post_process_codes(
 }
 
 /// The positions of the codes from `first` on, by descending score; of equal scores the first position comes first.
-///
-/// They are sorted by counting, a window of codes at a time: mostly the best few are all that is asked for.
-struct Ranked<'a> {
-    codes: &'a [i8],
-    table: &'a ScoreTable,
-    /// The lowest code that counts, the first of its score.
-    first: i8,
-    /// The positions of a window.
-    order: &'a mut Vec<u32>,
-    /// Positions of `order` that were given.
-    given: usize,
-    /// The highest code below the window; none if there is none.
-    last: Option<i8>,
-    /// Codes of the next window.
-    width: u8,
-}
-
-/// Codes that are looked at together.
-const CHUNK: usize = 64;
-
-impl<'a> Ranked<'a> {
-    fn new(codes: &'a [i8], first: i8, table: &'a ScoreTable, order: &'a mut Vec<u32>) -> Self {
-        order.clear();
-        Self {
-            codes,
-            table,
-            first,
-            order,
-            given: 0,
-            last: Some(i8::MAX),
-            width: 8,
+fn rank(codes: &[i8], first: i8, table: &ScoreTable, order: &mut Vec<u32>) {
+    let group = |code: i8| usize::from(table.firsts[entry(code)]);
+    let mut places = [0; 256];
+    for &code in codes {
+        if code >= first {
+            places[group(code)] += 1;
         }
     }
-
-    /// Moves on to the next window with any code in it. `false` if there is none.
-    fn advance(&mut self) -> bool {
-        self.order.clear();
-        self.given = 0;
-        while let Some(last) = self.last
-            && self.order.is_empty()
-        {
-            let below = |code: i8| if code <= last { code } else { i8::MIN };
-            let highest = self
-                .codes
-                .iter()
-                .map(|&code| below(code))
-                .fold(i8::MIN, i8::max);
-            if highest < self.first {
-                self.last = None;
-                break;
-            }
-            let low = self
-                .table
-                .first_of_score(highest.saturating_sub_unsigned(self.width));
-            let low = low.max(self.first);
-            self.sort(low, highest);
-            self.last = low.checked_sub(1);
-            self.width = self.width.saturating_mul(2);
-        }
-        !self.order.is_empty()
+    let mut total = 0;
+    for place in places.iter_mut().rev() {
+        total += std::mem::replace(place, total);
     }
-
-    fn sort(&mut self, low: i8, high: i8) {
-        let group = |code: i8| usize::from(self.table.firsts[entry(code)]);
-        let is_inside = |code: i8| (code >= low) & (code <= high);
-        let mut places = [0; 256];
-        each_inside(self.codes, is_inside, |_, code| places[group(code)] += 1);
-        let mut total = 0;
-        for place in places.iter_mut().rev() {
-            total += std::mem::replace(place, total);
-        }
-        self.order.resize(total, 0);
-        each_inside(self.codes, is_inside, |position, code| {
+    order.clear();
+    order.resize(total, 0);
+    for (position, &code) in codes.iter().enumerate() {
+        if code >= first {
             let place = &mut places[group(code)];
-            self.order[*place] = position as u32;
+            order[*place] = position as u32;
             *place += 1;
-        });
-    }
-}
-
-/// Calls `each` with the positions and codes that lie inside. Chunks with none are passed over.
-fn each_inside(codes: &[i8], is_inside: impl Fn(i8) -> bool, mut each: impl FnMut(usize, i8)) {
-    for (chunk, codes) in codes.chunks(CHUNK).enumerate() {
-        if codes.iter().fold(false, |any, &code| any | is_inside(code)) {
-            for (at, &code) in codes.iter().enumerate() {
-                if is_inside(code) {
-                    each(chunk * CHUNK + at, code);
-                }
-            }
         }
-    }
-}
-
-impl Iterator for Ranked<'_> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
-        if self.given == self.order.len() && !self.advance() {
-            return None;
-        }
-        self.given += 1;
-        Some(self.order[self.given - 1])
     }
 }
 
@@ -240,7 +153,8 @@ fn fast_nms(
 ) {
     let table = scores.table;
     let Ranking { maxima, order, .. } = &mut scratch.ranking;
-    let candidates = Ranked::new(maxima, first, table, order).map(|anchor| Candidate {
+    rank(maxima, first, table, order);
+    let candidates = order.iter().map(|&anchor| Candidate {
         score: table.score(maxima[anchor as usize]),
         anchor,
         class: 0,
@@ -289,8 +203,8 @@ fn regular_nms(
                 .iter()
                 .map(|&anchor| scores.codes[anchor as usize * columns.all + column]),
         );
-        let ranked = Ranked::new(codes, first, table, &mut ranking.order);
-        let candidates = ranked.map(|at| Candidate {
+        rank(codes, first, table, &mut ranking.order);
+        let candidates = ranking.order.iter().map(|&at| Candidate {
             score: table.score(codes[at as usize]),
             anchor: ranking.anchors[at as usize],
             class: class as u32,
@@ -535,23 +449,23 @@ mod tests {
         let [_, steps, ..] = tables();
         let table = ScoreTable::new(steps).unwrap();
         assert_eq!(table.score(-1), table.score(1));
-        let order: Vec<u32> =
-            Ranked::new(&[-1, 1, 100, 0, -100], -50, &table, &mut Vec::new()).collect();
+        let mut order = Vec::new();
+        rank(&[-1, 1, 100, 0, -100], -50, &table, &mut order);
         assert_eq!(order, [2, 0, 1, 3]);
     }
 
     #[test]
-    fn windows_of_codes_are_ranked_one_after_the_other() {
+    fn codes_are_ranked_as_sorting_ranks_them() {
         let [line, ..] = tables();
         let table = ScoreTable::new(line).unwrap();
         let codes: Vec<i8> = (0..1000).map(|at| (at * 37 % 256) as u8 as i8).collect();
         for first in [-128, -3, 127] {
-            let mut expected: Vec<u32> = (0..1000)
-                .filter(|&at| codes[at as usize] >= first)
-                .collect();
+            let counts = |&at: &u32| codes[at as usize] >= first;
+            let mut expected: Vec<u32> = (0..1000).filter(counts).collect();
             expected.sort_by_key(|&at| -i32::from(codes[at as usize]));
-            let ranked = Ranked::new(&codes, first, &table, &mut Vec::new()).collect::<Vec<_>>();
-            assert_eq!(ranked, expected);
+            let mut order = Vec::new();
+            rank(&codes, first, &table, &mut order);
+            assert_eq!(order, expected);
         }
     }
 }
