@@ -47,7 +47,16 @@ impl Taps {
         self.firsts.len()
     }
 
-    /// First source element and weights of a target element.
+    /// First source element and weights of a target element, without the zeros at both ends; never empty.
+    fn window(&self, position: usize) -> (usize, &[i32]) {
+        let (first, weights) = self.at(position);
+        let counts = |&weight: &i32| weight != 0;
+        let begin = weights.iter().position(counts).unwrap_or(0);
+        let end = weights.iter().rposition(counts).unwrap_or(0);
+        (first + begin, &weights[begin..=end])
+    }
+
+    /// First source element of a target element, and as many weights as every one has.
     fn at(&self, position: usize) -> (usize, &[i32]) {
         let weights = &self.weights[position * self.longest..][..self.longest];
         (self.firsts[position], weights)
@@ -153,7 +162,7 @@ impl Resizer {
         let width = self.band.len();
         let mut next = 0;
         for y in 0..self.rows.len() {
-            let (first, weights) = self.rows.at(y);
+            let (first, weights) = self.rows.window(y);
             next = next.max(first / BAND_ROWS * BAND_ROWS);
             while next < first + weights.len() {
                 let count = BAND_ROWS.min(self.source_height - next);

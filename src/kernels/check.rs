@@ -367,6 +367,9 @@ impl DepthwiseCase<'_> {
 /// Lengths around the widths of vectors.
 const LENGTHS: [usize; 8] = [1, 7, 16, 31, 32, 64, 100, 1000];
 
+/// Columns of the rows that maxima are taken of, and how many of them are skipped.
+const ROWS: [(usize, usize); 7] = [(2, 0), (2, 1), (3, 0), (3, 1), (4, 0), (4, 1), (5, 1)];
+
 fn check_elementwise(kernels: &Kernels, report: &mut Report) {
     let table = kernels.elementwise;
     let mut random = Random(0x2545_f491_4f6c_dd1d);
@@ -416,7 +419,7 @@ fn check_elementwise(kernels: &Kernels, report: &mut Report) {
                 out[..count].copy_from_slice(&bytes[..count]);
             };
             run("row terms", &terms, report);
-            for (columns, skip) in [(length, 0), (length, length / 2), (3, 1), (2, 1), (4, 0)] {
+            for (columns, skip) in ROWS.into_iter().chain([(length, 0), (length, length / 2)]) {
                 let maxima = |table: &Elementwise, out: &mut [i8]| {
                     (table.row_maxima)(&a, columns, skip, &mut out[..3 * length / columns]);
                 };

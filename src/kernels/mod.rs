@@ -140,7 +140,7 @@ impl Kernels {
                 isa,
                 gemms: &neon::GEMMS,
                 depthwise: neon::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon::ELEMENTWISE,
             },
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Self {
@@ -157,7 +157,7 @@ impl Kernels {
                 isa,
                 gemms: &neon_dot::GEMMS,
                 depthwise: neon_dot::DEPTHWISE,
-                elementwise: elementwise::BASELINE,
+                elementwise: neon_dot::ELEMENTWISE,
             },
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDot => return None,

@@ -102,8 +102,8 @@ pub struct PackedWeights {
     scales: Vec<f32>,
     /// Of each block, whether its sums need the row's term.
     row_term_blocks: Vec<bool>,
-    /// Of each block, [`PackedWeights::has_small_results`].
-    small_blocks: Vec<bool>,
+    /// Of each block, [`PackedWeights::furthest_sum`].
+    furthest_sums: Vec<u32>,
     has_minimum: bool,
 }
 
@@ -141,23 +141,21 @@ impl WeightsSource<'_> {
         }
     }
 
-    /// Whether the results of a channel with weights `row` are small for all activations: see
-    /// [`PackedWeights::has_small_results`].
-    fn is_small(&self, channel: usize, row: &[i8]) -> bool {
-        let (za, zw) = (
-            i64::from(self.input_zero_point),
-            i64::from(self.weight_zero_point),
-        );
+    /// How far from 0 a sum of a channel with weights `row` can be: see [`PackedWeights::furthest_sum`].
+    fn furthest_sum(&self, channel: usize, row: &[i8]) -> u32 {
+        let za = i64::from(self.input_zero_point);
         let (mut low, mut high) = (i64::from(self.bias[channel]), i64::from(self.bias[channel]));
         for &weight in row {
-            let weight = i64::from(weight) - zw;
+            let weight = i64::from(weight) - i64::from(self.weight_zero_point);
             let ends = [(-128 - za) * weight, (127 - za) * weight];
             low += ends[0].min(ends[1]);
             high += ends[0].max(ends[1]);
         }
         let furthest = high.max(-low);
-        let scaled = furthest as f64 * f64::from(self.scales[channel]);
-        furthest < 1 << 22 && scaled < 32_000.0
+        match furthest as f64 * f64::from(self.scales[channel]) < 32_000.0 {
+            true => u32::try_from(furthest).unwrap_or(u32::MAX),
+            false => u32::MAX,
+        }
     }
 
     /// The codes as they will be packed, block after block: to choose a kernel by.
@@ -189,7 +187,7 @@ impl PackedWeights {
             bias: source.bias.to_vec(),
             scales: source.scales.to_vec(),
             row_term_blocks: Vec::with_capacity(padded / tile.nr),
-            small_blocks: Vec::with_capacity(padded / tile.nr),
+            furthest_sums: Vec::with_capacity(padded / tile.nr),
             has_minimum: source.has_minimum(tile.nr),
         };
         packed.bias.resize(padded, 0);
@@ -197,9 +195,9 @@ impl PackedWeights {
         let blocks = source.weights.chunks((tile.nr * depth).max(1));
         for (block, weights) in blocks.enumerate() {
             packed.pack_block(block, weights, &source);
-            let mut rows = weights.chunks_exact(depth.max(1)).enumerate();
-            let is_small = rows.all(|(n, row)| source.is_small(block * tile.nr + n, row));
-            packed.small_blocks.push(is_small);
+            let rows = weights.chunks_exact(depth.max(1)).enumerate();
+            let sums = rows.map(|(n, row)| source.furthest_sum(block * tile.nr + n, row));
+            packed.furthest_sums.push(sums.max().unwrap_or(0));
         }
         packed
     }
@@ -315,10 +313,10 @@ impl PackedWeights {
         self.row_term_blocks.contains(&true)
     }
 
-    /// Whether, whatever the activations, sums of block `block` (bias and row term included) lie within 2^22 and, times
-    /// their scales, within 32,000, both either side of 0.
-    pub fn has_small_results(&self, block: usize) -> bool {
-        self.small_blocks[block]
+    /// How far from 0 sums of block `block`, bias and row term included, can be, whatever the activations; `u32::MAX`
+    /// if, times their scales, they can be 32,000 from 0 or more.
+    pub fn furthest_sum(&self, block: usize) -> u32 {
+        self.furthest_sums[block]
     }
 
     /// Whether any packed weight is -128: then two products may not be summed in int16.
@@ -329,7 +327,7 @@ impl PackedWeights {
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
         let words = self.bias.len() + self.scales.len();
-        self.data.len() + 4 * words + 2 * self.blocks() + self.steps.len()
+        self.data.len() + 4 * words + 5 * self.blocks() + self.steps.len()
     }
 }
 

@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use super::open::Pace;
 use super::stream::Pacer;
 use super::{
-    Frame, FrameSource, MAX_PIXELS, Next, Picture, PixelFormat, YuvRange, is_sane_size,
+    Frame, FrameSource, MAX_PIXELS, MAX_SIDE, Next, Picture, PixelFormat, YuvRange, is_sane_size,
     source_error,
 };
 use crate::error::{Error, Result};
@@ -79,7 +79,7 @@ fn decode(mut reader: ImageReader<impl BufRead + Seek>, name: &str) -> Result<Pi
         return Err(data_error(
             name,
             format!(
-                "{width}x{height} pixels are more than {most} million (or none); scale the picture down"
+                "{width}x{height} pixels are more than {most} million, or {MAX_SIDE} on a side (or none); scale the picture down"
             ),
         ));
     }

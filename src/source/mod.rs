@@ -110,6 +110,9 @@ struct Picture {
 /// The most pixels that one picture may have.
 const MAX_PIXELS: usize = 100_000_000;
 
+/// The longest side that a picture may have, which bounds what the tables and rows of resizing take.
+const MAX_SIDE: usize = 65_535;
+
 impl Picture {
     /// A frame taken now.
     fn into_frame(self, index: u64, source: &Arc<str>) -> Frame {
@@ -127,10 +130,10 @@ impl Picture {
     }
 }
 
-/// Whether a picture of this size is accepted: neither empty nor above [`MAX_PIXELS`].
+/// Whether a picture of this size is accepted: not empty, and above neither [`MAX_SIDE`] nor [`MAX_PIXELS`].
 fn is_sane_size(width: usize, height: usize) -> bool {
     let pixels = width.checked_mul(height);
-    pixels.is_some_and(|pixels| (1..=MAX_PIXELS).contains(&pixels))
+    width.max(height) <= MAX_SIDE && pixels.is_some_and(|pixels| (1..=MAX_PIXELS).contains(&pixels))
 }
 
 /// An [`Error::Source`](crate::Error::Source).

@@ -39,7 +39,7 @@ pub struct RawFormat {
     pub range: YuvRange,
 }
 
-/// `WxH`, both at least 1 and at most 100 million pixels.
+/// `WxH`, both from 1 to 65535, and at most 100 million pixels.
 pub fn parse_size(text: &str) -> std::result::Result<[usize; 2], String> {
     let number = |text: &str| text.parse::<usize>().ok();
     let size = text

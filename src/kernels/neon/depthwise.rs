@@ -3,7 +3,7 @@
 
 use super::output::{CodesStage, load_8, load_8_i16, load_f32, load_i32, needs_clamp, store_8};
 use super::registers::*;
-use super::taps::{self, Plan};
+use super::taps::{self, Plan, Taps};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
 use crate::kernels::scalar;
 
@@ -47,10 +47,10 @@ fn run(row: Depthwise<'_>) {
     match row.weights.kernel {
         _ if row.channels < WIDE_LANES => scalar::DEPTHWISE.run(row),
         [3, 3] => match Edges::of(&row) {
-            Some(edges) if row.channels >= LANES => blocks(row, edges),
-            _ => wide_blocks::<9>(row),
+            Some(edges) => blocks(row, edges),
+            None => wide_blocks::<3, 9>(row),
         },
-        [5, 5] => wide_blocks::<25>(row),
+        [5, 5] => wide_blocks::<5, 25>(row),
         _ => scalar::DEPTHWISE.run(row),
     }
 }
@@ -85,61 +85,81 @@ impl Edges {
 }
 
 fn blocks(mut row: Depthwise<'_>, edges: Edges) {
+    if row.channels < LANES {
+        let last = row.channels - WIDE_LANES;
+        make(&mut row, edges, 0, Taps::Int16);
+        if last > 0 {
+            make(&mut row, edges, last, Taps::Int16);
+        }
+        return;
+    }
     for block in 0..row.channels.div_ceil(LANES) {
         let first = (block * LANES).min(row.channels - LANES);
         let index = (row.first_channel + first).div_ceil(LANES);
         match Plan::from_number(row.weights.packed.plans[index]) {
-            Some(plan) => int8_block(&mut row, edges, first, index, plan),
+            Some(plan) => make(&mut row, edges, first, Taps::Int8(plan)),
             None => {
-                wide_block::<TAPS>(&mut row, first);
-                wide_block::<TAPS>(&mut row, first + WIDE_LANES);
+                make(&mut row, edges, first, Taps::Int16);
+                make(&mut row, edges, first + WIDE_LANES, Taps::Int16);
             }
         }
     }
 }
 
-/// Makes the 16 channels from `first` on of a row that has [`Edges`].
-fn int8_block(row: &mut Depthwise<'_>, edges: Edges, first: usize, index: usize, plan: Plan) {
-    let channel = row.first_channel + first;
+/// Makes the channels from `first` on, as many as `taps` tells, of a row that has [`Edges`].
+fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps) {
     let weights = row.weights;
-    let stage = CodesStage::new(row.stage);
-    let packed = &weights.packed.data[index * TAPS * LANES..][..TAPS * LANES];
-    let rows = [row.rows[0], row.rows[1], row.rows[2]];
+    let channel = row.first_channel + first;
+    let (lanes, tap_bytes, tap_stride) = match taps {
+        Taps::Int8(_) => {
+            let index = channel.div_ceil(LANES);
+            let packed = &weights.packed.data[index * TAPS * LANES..][..TAPS * LANES];
+            (LANES, bytemuck::cast_slice(packed), LANES)
+        }
+        Taps::Int16 => {
+            let plain = &weights.taps[channel..][..(TAPS - 1) * weights.channels + WIDE_LANES];
+            (
+                WIDE_LANES,
+                bytemuck::cast_slice(plain),
+                2 * weights.channels,
+            )
+        }
+    };
+    let tap_bytes: &[u8] = tap_bytes;
+    let before = row.padding * row.input_stride;
+    let start = |at: usize| row.rows[at][first..].as_ptr().wrapping_sub(before);
     let part = taps::Row {
-        rows: rows.map(|row_codes| {
-            let before = row.padding * row.input_stride;
-            row_codes[first..].as_ptr().wrapping_sub(before)
-        }),
+        rows: [start(0), start(1), start(2)],
         step: row.stride * row.input_stride,
         column: row.dilation * row.input_stride,
         left: edges.left,
         inner: edges.inner,
         right: edges.right,
-        fill: vdupq_n_s8(row.fill),
-        taps: packed.as_ptr(),
-        bias: weights.bias[channel..][..LANES].as_ptr(),
-        scales: weights.scales[channel..][..LANES].as_ptr(),
-        stage,
+        fill: row.fill,
+        taps: tap_bytes.as_ptr(),
+        tap_stride,
+        bias: weights.bias[channel..][..lanes].as_ptr(),
+        scales: weights.scales[channel..][..lanes].as_ptr(),
+        stage: CodesStage::new(row.stage),
         out: row.out[first..].as_mut_ptr(),
         out_stride: row.out_stride,
     };
     // SAFETY: `Depthwise::assert_lengths` proves that the rows hold `width` pixels and the output `pixels`, with
-    // `channels` codes each; `Edges` that only columns inside the rows are read; the slices above are 16 long.
-    unsafe { taps::make(part, plan, needs_clamp(row.stage)) }
+    // `channels` codes each; `Edges` that only columns inside the rows are read; the slices above are as long as read.
+    unsafe { taps::make(part, taps, needs_clamp(row.stage)) }
 }
 
-fn wide_blocks<const TAPS: usize>(mut row: Depthwise<'_>) {
+fn wide_blocks<const COLUMNS: usize, const TAPS: usize>(mut row: Depthwise<'_>) {
     for block in 0..row.channels.div_ceil(WIDE_LANES) {
         let first = (block * WIDE_LANES).min(row.channels - WIDE_LANES);
-        wide_block::<TAPS>(&mut row, first);
+        wide_block::<COLUMNS, TAPS>(&mut row, first);
     }
 }
 
 /// Makes the 8 channels from `first` on: codes and taps as int16, two accumulators of four int32 lanes.
-fn wide_block<const TAPS: usize>(row: &mut Depthwise<'_>, first: usize) {
+fn wide_block<const COLUMNS: usize, const TAPS: usize>(row: &mut Depthwise<'_>, first: usize) {
     let weights = row.weights;
     let channel = row.first_channel + first;
-    let columns = weights.kernel[1];
     let stage = CodesStage::new(row.stage);
     let mut taps = [vdupq_n_s16(0); TAPS];
     for (at, tap) in taps.iter_mut().enumerate() {
@@ -151,18 +171,16 @@ fn wide_block<const TAPS: usize>(row: &mut Depthwise<'_>, first: usize) {
     for x in 0..row.pixels {
         let mut acc = bias;
         for tap in 0..TAPS {
-            let column = x * row.stride + tap % columns * row.dilation;
+            let column = x * row.stride + tap % COLUMNS * row.dilation;
             let column = column.wrapping_sub(row.padding);
             let codes = vmovl_s8(match column < row.width {
-                true => load_8(&row.rows[tap / columns][column * row.input_stride + first..]),
+                true => load_8(&row.rows[tap / COLUMNS][column * row.input_stride + first..]),
                 false => load_8(&fill),
             });
             acc[0] = vmlal_s16(acc[0], vget_low_s16(codes), vget_low_s16(taps[tap]));
             acc[1] = vmlal_high_s16(acc[1], codes, taps[tap]);
         }
-        store_8(
-            stage.codes_of_8(acc, scales),
-            &mut row.out[x * row.out_stride + first..],
-        );
+        let out = &mut row.out[x * row.out_stride + first..];
+        store_8(stage.codes_of_8(acc, scales), out);
     }
 }

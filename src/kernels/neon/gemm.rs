@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::output::{CodesStage, load_f32, load_i32, needs_clamp, store_codes, store_sums};
 use super::registers::*;
+use super::shallow::{self, Depth};
 use super::tile::{self, Tiles, ToCodes, multiply_1_row};
 use crate::kernels::gemm::{GEMM_OVERREAD, Gemm, GemmKernel, Output};
 use crate::kernels::pack::{LONG_GROUP, PackedWeights, Step, Tile};
@@ -63,36 +64,108 @@ struct Product<'a> {
 
 impl Product<'_> {
     fn codes(&self, blocks: Range<usize>, out: &mut [i8], row_terms: &[i32], stage: OutputStage) {
-        let is_bounded = needs_clamp(stage);
-        for (at, block) in blocks.enumerate() {
-            let block = Block::new(self.weights, block);
-            let to = block.to_codes(stage);
-            let (row_terms, make) = match (block.has_row_term, is_bounded) {
-                (false, false) => (None, tile::codes_free as MakeTiles<i8>),
-                (false, true) => (None, tile::codes_bounded as MakeTiles<i8>),
-                (true, _) => (
-                    Some(row_terms),
-                    tile::codes_bounded_with_terms as MakeTiles<i8>,
-                ),
-            };
-            let out = &mut out[at * NR..];
-            let first = self.whole_tiles(&block, to, row_terms, make, out);
-            for row in first..self.rows {
-                let term = row_terms.map_or(0, |terms| terms[row]);
-                let sums = vaddq_s32(self.sums_of_row(&block, row), vdupq_n_s32(term));
-                let scales = load_f32(block.scales, 0);
-                let codes = CodesStage::new(stage).codes_of_8([sums; 2], [scales; 2]);
-                store_codes(codes, &mut out[row * self.out_stride..][..block.channels]);
+        let mut to = ToCodes::new(stage);
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let out = &mut out[(block - blocks.start) * NR..];
+            match self.shallow_depth(block..blocks.end) {
+                Some(depth) => {
+                    self.shallow(block, depth, out, stage);
+                    block += 2;
+                }
+                None => {
+                    self.codes_of_block(block, out, row_terms, stage, &mut to);
+                    block += 1;
+                }
             }
         }
     }
 
+    /// How to sum the first two blocks together, if they are shallow.
+    fn shallow_depth(&self, blocks: Range<usize>) -> Option<Depth> {
+        let depth = self.weights.depth();
+        let (first, second) = (blocks.start, blocks.start + 1);
+        let is_for_two =
+            second < blocks.end && self.weights.channels_of(first..second + 1) == 2 * NR;
+        let is_plain = |block| !self.weights.has_row_term(block);
+        if depth > LONG_GROUP || !is_for_two || !is_plain(first) || !is_plain(second) {
+            return None;
+        }
+        let is_four = match (
+            self.weights.steps(first)?[0],
+            self.weights.steps(second)?[0],
+        ) {
+            (Step::Half, Step::Half) => return Some(Depth::Half),
+            (first, second) => first == Step::Four && second == Step::Four,
+        };
+        Some(match (depth <= 24, is_four) {
+            (true, true) => Depth::Three,
+            (true, false) => Depth::TwoAndOne,
+            (false, true) => Depth::Four,
+            (false, false) => Depth::Pairs,
+        })
+    }
+
+    /// Makes two blocks that [`Product::shallow_depth`] has found shallow.
+    fn shallow(&self, block: usize, depth: Depth, out: &mut [i8], stage: OutputStage) {
+        assert!(out.len() >= (self.rows - 1) * self.out_stride + 2 * NR);
+        let blocks = [0, 1].map(|at| Block::new(self.weights, block + at));
+        let rows = shallow::Rows {
+            a: self.a.as_ptr(),
+            a_stride: self.a_stride,
+            count: self.rows,
+            weights: blocks[0].weights,
+            to: shallow::ToCodes {
+                bias: std::array::from_fn(|n| blocks[n / NR].bias[n % NR]),
+                scales: std::array::from_fn(|n| blocks[n / NR].scales[n % NR]),
+                zero_point: [stage.zero_point as i16; 8],
+                min: [stage.min; 8],
+                max: [stage.max; 8],
+            },
+            out: out.as_mut_ptr(),
+            out_stride: self.out_stride,
+        };
+        // SAFETY: whoever made the product asserted that 64 codes are readable behind the depth; the assert above is
+        // about the output; blocks lie one behind the other.
+        unsafe { shallow::make(rows, depth, needs_clamp(stage)) }
+    }
+
+    fn codes_of_block(
+        &self,
+        block: usize,
+        out: &mut [i8],
+        row_terms: &[i32],
+        stage: OutputStage,
+        to: &mut ToCodes,
+    ) {
+        let block = Block::new(self.weights, block);
+        to.bias.copy_from_slice(block.bias);
+        to.scales.copy_from_slice(block.scales);
+        let (row_terms, make) = match (block.has_row_term, needs_clamp(stage)) {
+            (false, false) => (None, tile::codes_free as MakeTiles<i8>),
+            (false, true) => (None, tile::codes_bounded as MakeTiles<i8>),
+            (true, _) => (
+                Some(row_terms),
+                tile::codes_bounded_with_terms as MakeTiles<i8>,
+            ),
+        };
+        let first = self.whole_tiles(&block, to, row_terms, make, out);
+        for row in first..self.rows {
+            let term = row_terms.map_or(0, |terms| terms[row]);
+            let sums = vaddq_s32(self.sums_of_row(&block, row), vdupq_n_s32(term));
+            let scales = load_f32(block.scales, 0);
+            let codes = CodesStage::new(stage).codes_of_8([sums; 2], [scales; 2]);
+            store_codes(codes, &mut out[row * self.out_stride..][..block.channels]);
+        }
+    }
+
     fn sums(&self, blocks: Range<usize>, out: &mut [i32]) {
+        let mut to = ToCodes::new(OutputStage::full_range(0));
         for (at, block) in blocks.enumerate() {
             let block = Block::new(self.weights, block);
-            let to = block.to_codes(OutputStage::full_range(0));
+            to.bias.copy_from_slice(block.bias);
             let out = &mut out[at * NR..];
-            let first = self.whole_tiles(&block, to, None, tile::sums, out);
+            let first = self.whole_tiles(&block, &to, None, tile::sums, out);
             for row in first..self.rows {
                 let sums = self.sums_of_row(&block, row);
                 store_sums(sums, &mut out[row * self.out_stride..][..block.channels]);
@@ -104,7 +177,7 @@ impl Product<'_> {
     fn whole_tiles<T>(
         &self,
         block: &Block<'_>,
-        to: ToCodes,
+        to: &ToCodes,
         row_terms: Option<&[i32]>,
         make: MakeTiles<T>,
         out: &mut [T],
@@ -163,16 +236,6 @@ impl<'a> Block<'a> {
             bias: weights.bias(block),
             scales: weights.scales(block),
             has_row_term: weights.has_row_term(block),
-        }
-    }
-
-    fn to_codes(&self, stage: OutputStage) -> ToCodes {
-        ToCodes {
-            bias: std::array::from_fn(|n| self.bias[n]),
-            scales: std::array::from_fn(|n| self.scales[n]),
-            zero_point: [stage.zero_point as i16; 8],
-            min: [stage.min; 16],
-            max: [stage.max; 16],
         }
     }
 

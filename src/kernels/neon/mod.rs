@@ -2,11 +2,14 @@
 #![allow(unsafe_code)]
 
 mod depthwise;
+mod elementwise;
 mod gemm;
 mod output;
 mod registers;
+mod shallow;
 mod taps;
 mod tile;
 
 pub use depthwise::DEPTHWISE;
+pub use elementwise::ELEMENTWISE;
 pub use gemm::GEMMS;

@@ -1,8 +1,8 @@
 //! What both kernels do with their sums: the rule of `requant.rs`.
 
 use std::arch::aarch64::{
-    float32x4_t, int8x8_t, int8x16_t, int16x8_t, int32x4_t, vld1_s8, vld1q_f32, vld1q_s16,
-    vld1q_s32, vst1_s8, vst1q_s32,
+    float32x4_t, int8x8_t, int8x16_t, int16x8_t, int32x4_t, vld1_s8, vld1q_f32, vld1q_s8,
+    vld1q_s16, vld1q_s32, vst1_s8, vst1q_s32,
 };
 
 use super::registers::*;
@@ -47,6 +47,14 @@ fn round(sum: int32x4_t, scale: float32x4_t) -> int32x4_t {
 /// Whether a stage needs more than the saturation of int8.
 pub fn needs_clamp(stage: OutputStage) -> bool {
     stage.min > i8::MIN || stage.max < i8::MAX
+}
+
+/// The first 16 codes.
+#[inline(always)]
+pub fn load_16(codes: &[i8]) -> int8x16_t {
+    let codes = &codes[..16];
+    // SAFETY: the slice has 16 codes.
+    unsafe { vld1q_s8(codes.as_ptr()) }
 }
 
 /// The first 8 codes.

@@ -1,12 +1,13 @@
-//! The inner loops of the 3x3 depthwise convolution: 16 channels of a row of pixels.
+//! The inner loops of the 3x3 depthwise convolution: 16 channels of a row of pixels, or 8.
 //!
 //! Codes and taps are multiplied as int8. A lane of int16 sums the products of several taps, a chain, as long as the
-//! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain.
+//! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain. Where taps
+//! are no int8, codes are widened and 8 channels multiplied as int16.
 
-use std::arch::aarch64::int8x16_t;
 use std::arch::asm;
 
 use super::output::CodesStage;
+use super::registers::vdupq_n_s8;
 
 /// How the taps of a block of channels are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub enum Plan {
     Four = 4,
     /// Four of two taps and one of one: what int8 taps other than -128 always allow.
     Five = 5,
+}
+
+/// How many channels a call makes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// 16 channels whose taps, in int8, allow a plan.
+    Int8(Plan),
+    /// 8 channels whose taps are int16.
+    Int16,
 }
 
 impl Plan {
@@ -55,7 +65,7 @@ impl Plan {
     }
 }
 
-/// A part of a row, of 16 channels.
+/// A part of a row, of the channels that [`Taps`] tells.
 ///
 /// Pixel `x` multiplies tap `3 i + j` with the codes at `rows[i] + x * step + j * column`. The first `left` pixels have
 /// `fill` in place of column 0, the last `right` in place of column 2.
@@ -68,12 +78,13 @@ pub struct Row {
     pub left: usize,
     pub inner: usize,
     pub right: usize,
-    pub fill: int8x16_t,
-    /// `[9][16]`.
-    pub taps: *const i8,
-    /// 16.
+    pub fill: i8,
+    /// The first tap of each channel, in the type that [`Taps`] tells; the next ones lie `tap_stride` bytes apart.
+    pub taps: *const u8,
+    pub tap_stride: usize,
+    /// Of each channel.
     pub bias: *const i32,
-    /// 16.
+    /// Of each channel.
     pub scales: *const f32,
     pub stage: CodesStage,
     pub out: *mut i8,
@@ -140,6 +151,61 @@ macro_rules! gather {
             "saddw2 v18.4s, v", $s1, ".4s, v", $low, ".8h\n",
             "saddw v19.4s, v", $s2, ".4s, v", $high, ".4h\n",
             "saddw2 v20.4s, v", $s3, ".4s, v", $high, ".8h\n",
+        )
+    };
+}
+
+/// [`Taps::Int16`]: loads the codes of a tap and widens them, unless its column is `fill`.
+#[rustfmt::skip]
+macro_rules! load_wide {
+    (left, 0, $x:literal) => { load!(left, 0, $x) };
+    (left, 3, $x:literal) => { load!(left, 3, $x) };
+    (left, 6, $x:literal) => { load!(left, 6, $x) };
+    (right, 2, $x:literal) => { "" };
+    (right, 5, $x:literal) => { "" };
+    (right, 8, $x:literal) => { "" };
+    ($edge:ident, 0, $x:literal) => { load_wide!(concat!("ld1 {{v", $x, ".8b}}, [{r0}], {step}\n"), $x) };
+    ($edge:ident, 1, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r0}, {o1}]\n"), $x) };
+    ($edge:ident, 2, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r0}, {o2}]\n"), $x) };
+    ($edge:ident, 3, $x:literal) => { load_wide!(concat!("ld1 {{v", $x, ".8b}}, [{r1}], {step}\n"), $x) };
+    ($edge:ident, 4, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r1}, {o1}]\n"), $x) };
+    ($edge:ident, 5, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r1}, {o2}]\n"), $x) };
+    ($edge:ident, 6, $x:literal) => { load_wide!(concat!("ld1 {{v", $x, ".8b}}, [{r2}], {step}\n"), $x) };
+    ($edge:ident, 7, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r2}, {o1}]\n"), $x) };
+    ($edge:ident, 8, $x:literal) => { load_wide!(concat!("ldr d", $x, ", [{r2}, {o2}]\n"), $x) };
+    ($load:expr, $x:literal) => { concat!($load, "sxtl v", $x, ".8h, v", $x, ".8b\n") };
+}
+
+/// [`Taps::Int16`]: multiplies a tap; sums a are v17, v18, sums b v19, v20.
+#[rustfmt::skip]
+macro_rules! multiply_wide {
+    ($op:literal, $edge:ident, a, $tap:tt, $x:literal) => { multiply_wide!($op, $edge, 17, 18, $tap, $x) };
+    ($op:literal, $edge:ident, b, $tap:tt, $x:literal) => { multiply_wide!($op, $edge, 19, 20, $tap, $x) };
+    ($op:literal, $edge:ident, $low:literal, $high:literal, $tap:tt, $x:literal) => {
+        concat!(
+            $op, " v", $low, ".4s, v", codes!($edge, $tap, $x), ".4h, v", $tap, ".4h\n",
+            $op, "2 v", $high, ".4s, v", codes!($edge, $tap, $x), ".8h, v", $tap, ".8h\n",
+        )
+    };
+}
+
+/// [`Taps::Int16`].
+#[rustfmt::skip]
+macro_rules! wide {
+    ($edge:ident) => {
+        concat!(
+            load_wide!($edge, 0, 25), load_wide!($edge, 3, 26), load_wide!($edge, 6, 27),
+            multiply_wide!("smull", $edge, a, 0, 25), load_wide!($edge, 1, 25),
+            multiply_wide!("smull", $edge, b, 3, 26), load_wide!($edge, 4, 26),
+            multiply_wide!("smlal", $edge, a, 6, 27), load_wide!($edge, 7, 27),
+            multiply_wide!("smlal", $edge, b, 1, 25), load_wide!($edge, 2, 25),
+            multiply_wide!("smlal", $edge, a, 4, 26), load_wide!($edge, 5, 26),
+            multiply_wide!("smlal", $edge, b, 7, 27), load_wide!($edge, 8, 27),
+            multiply_wide!("smlal", $edge, a, 2, 25),
+            multiply_wide!("smlal", $edge, b, 5, 26),
+            multiply_wide!("smlal", $edge, a, 8, 27),
+            "add v19.4s, v19.4s, v9.4s\n", "add v20.4s, v20.4s, v10.4s\n",
+            "add v17.4s, v17.4s, v19.4s\n", "add v18.4s, v18.4s, v20.4s\n",
         )
     };
 }
@@ -232,10 +298,10 @@ macro_rules! five {
     };
 }
 
-/// The rule of `requant.rs` for the sums in v17..v20, as `output.rs` does it, and the store of 16 codes.
+/// The rule of `requant.rs` for the sums in v17..v20, as `output.rs` does it, and the store of the codes.
 #[rustfmt::skip]
 macro_rules! output {
-    ($clamp:ident) => {
+    (16, $clamp:ident) => {
         concat!(
             "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n", "scvtf v19.4s, v19.4s\n", "scvtf v20.4s, v20.4s\n",
             "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
@@ -248,6 +314,18 @@ macro_rules! output {
             "st1 {{v21.16b}}, [{out}], {out_stride}\n",
         )
     };
+    (8, $clamp:ident) => {
+        concat!(
+            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n",
+            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
+            "fcvtns v17.4s, v17.4s\n", "fcvtns v18.4s, v18.4s\n",
+            "sqxtn v21.4h, v17.4s\n", "sqxtn2 v21.8h, v18.4s\n",
+            "sqadd v21.8h, v21.8h, v29.8h\n",
+            "sqxtn v21.8b, v21.8h\n",
+            clamp!($clamp),
+            "st1 {{v21.8b}}, [{out}], {out_stride}\n",
+        )
+    };
 }
 
 #[rustfmt::skip]
@@ -256,46 +334,54 @@ macro_rules! clamp {
     (bounded) => { "smax v21.16b, v21.16b, v30.16b\nsmin v21.16b, v21.16b, v31.16b\n" };
 }
 
+/// Loads bias and scales.
+#[rustfmt::skip]
+macro_rules! channels {
+    (16) => { "ldp q9, q10, [{bias}]\nldp q11, q12, [{bias}, #32]\nldp q13, q14, [{scales}]\nldp q15, q16, [{scales}, #32]\n" };
+    (8) => { "ldp q9, q10, [{bias}]\nldp q13, q14, [{scales}]\nsxtl v28.8h, v28.8b\n" };
+}
+
 /// A function that makes a row by one plan.
 macro_rules! row_by_plan {
-    ($name:ident, $plan:ident, $clamp:ident) => {
+    ($name:ident, $plan:ident, $channels:tt, $clamp:ident) => {
         /// Registers: v0..v8 taps; v9..v12 bias; v13..v16 scales; v17..v20 sums; v21..v24 two chains; v25..v27 codes;
         /// v28 fill; v29 zero point; v30, v31 bounds.
         ///
         /// # Safety
-        /// All codes that [`Row`] tells of are readable, and 16 codes are writable for each pixel.
+        /// The contract of [`make`].
         unsafe fn $name(row: Row) {
             let after_step = |columns: usize| (columns * row.column).wrapping_sub(row.step);
             // SAFETY: the caller's contract; every register that is written is named below.
             unsafe {
                 asm!(
-                    "ldp q0, q1, [{taps}]
-                    ldp q2, q3, [{taps}, #32]
-                    ldp q4, q5, [{taps}, #64]
-                    ldp q6, q7, [{taps}, #96]
-                    ldr q8, [{taps}, #128]
-                    ldp q9, q10, [{bias}]
-                    ldp q11, q12, [{bias}, #32]
-                    ldp q13, q14, [{scales}]
-                    ldp q15, q16, [{scales}, #32]
-                    cbz {left}, 3f",
+                    "ld1 {{v0.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v1.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v2.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v3.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v4.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v5.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v6.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v7.16b}}, [{taps}], {tap_stride}
+                    ld1 {{v8.16b}}, [{taps}]",
+                    channels!($channels),
+                    "cbz {left}, 3f",
                     "2:",
                     $plan!(left),
-                    output!($clamp),
+                    output!($channels, $clamp),
                     "subs {left}, {left}, #1
                     b.ne 2b",
                     "3:
                     cbz {inner}, 5f",
                     "4:",
                     $plan!(inner),
-                    output!($clamp),
+                    output!($channels, $clamp),
                     "subs {inner}, {inner}, #1
                     b.ne 4b",
                     "5:
                     cbz {right}, 7f",
                     "6:",
                     $plan!(right),
-                    output!($clamp),
+                    output!($channels, $clamp),
                     "subs {right}, {right}, #1
                     b.ne 6b",
                     "7:",
@@ -308,7 +394,8 @@ macro_rules! row_by_plan {
                     left = inout(reg) row.left => _,
                     inner = inout(reg) row.inner => _,
                     right = inout(reg) row.right => _,
-                    taps = in(reg) row.taps,
+                    taps = inout(reg) row.taps => _,
+                    tap_stride = in(reg) row.tap_stride,
                     bias = in(reg) row.bias,
                     scales = in(reg) row.scales,
                     out = inout(reg) row.out => _,
@@ -320,7 +407,7 @@ macro_rules! row_by_plan {
                     out("v16") _, out("v17") _, out("v18") _, out("v19") _,
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
                     out("v24") _, out("v25") _, out("v26") _, out("v27") _,
-                    in("v28") row.fill,
+                    inout("v28") vdupq_n_s8(row.fill) => _,
                     in("v29") row.stage.zero_point,
                     in("v30") row.stage.min,
                     in("v31") row.stage.max,
@@ -331,29 +418,33 @@ macro_rules! row_by_plan {
     };
 }
 
-row_by_plan!(one_free, one, free);
-row_by_plan!(two_free, two, free);
-row_by_plan!(four_free, four, free);
-row_by_plan!(five_free, five, free);
-row_by_plan!(one_bounded, one, bounded);
-row_by_plan!(two_bounded, two, bounded);
-row_by_plan!(four_bounded, four, bounded);
-row_by_plan!(five_bounded, five, bounded);
+row_by_plan!(one_free, one, 16, free);
+row_by_plan!(two_free, two, 16, free);
+row_by_plan!(four_free, four, 16, free);
+row_by_plan!(five_free, five, 16, free);
+row_by_plan!(wide_free, wide, 8, free);
+row_by_plan!(one_bounded, one, 16, bounded);
+row_by_plan!(two_bounded, two, 16, bounded);
+row_by_plan!(four_bounded, four, 16, bounded);
+row_by_plan!(five_bounded, five, 16, bounded);
+row_by_plan!(wide_bounded, wide, 8, bounded);
 
 /// Makes a row; `is_bounded`: whether codes need to be clamped.
 ///
 /// # Safety
-/// All codes that [`Row`] tells of are readable, and 16 codes are writable for each pixel.
-pub unsafe fn make(row: Row, plan: Plan, is_bounded: bool) {
-    let run = match (plan, is_bounded) {
-        (Plan::One, false) => one_free,
-        (Plan::Two, false) => two_free,
-        (Plan::Four, false) => four_free,
-        (Plan::Five, false) => five_free,
-        (Plan::One, true) => one_bounded,
-        (Plan::Two, true) => two_bounded,
-        (Plan::Four, true) => four_bounded,
-        (Plan::Five, true) => five_bounded,
+/// For the channels of `taps`, all that [`Row`] tells of is readable, and a code is writable for each pixel and channel.
+pub unsafe fn make(row: Row, taps: Taps, is_bounded: bool) {
+    let run = match (taps, is_bounded) {
+        (Taps::Int8(Plan::One), false) => one_free,
+        (Taps::Int8(Plan::Two), false) => two_free,
+        (Taps::Int8(Plan::Four), false) => four_free,
+        (Taps::Int8(Plan::Five), false) => five_free,
+        (Taps::Int16, false) => wide_free,
+        (Taps::Int8(Plan::One), true) => one_bounded,
+        (Taps::Int8(Plan::Two), true) => two_bounded,
+        (Taps::Int8(Plan::Four), true) => four_bounded,
+        (Taps::Int8(Plan::Five), true) => five_bounded,
+        (Taps::Int16, true) => wide_bounded,
     };
     // SAFETY: the caller's contract.
     unsafe { run(row) }

@@ -7,6 +7,7 @@ use std::arch::aarch64::int32x4_t;
 use std::arch::asm;
 
 use crate::kernels::pack::{LONG_GROUP, Step};
+use crate::kernels::requant::OutputStage;
 
 /// Products of the low or the high 8 codes of two registers: `widen!("smull", p, x, w, low)`.
 macro_rules! widen {
@@ -187,6 +188,19 @@ pub struct ToCodes {
     pub max: [i8; 16],
 }
 
+impl ToCodes {
+    /// Bias and scales are still to be set.
+    pub fn new(stage: OutputStage) -> Self {
+        Self {
+            bias: [0; 4],
+            scales: [1.0; 4],
+            zero_point: [stage.zero_point as i16; 8],
+            min: [stage.min; 16],
+            max: [stage.max; 16],
+        }
+    }
+}
+
 /// A block of 4 channels by whole tiles of 4 rows.
 pub struct Tiles<'a> {
     /// The first row.
@@ -197,7 +211,7 @@ pub struct Tiles<'a> {
     pub weights: &'a [i8],
     /// Tells how to multiply the weights; ends with [`Step::End`].
     pub steps: &'a [Step],
-    pub to: ToCodes,
+    pub to: &'a ToCodes,
     /// Of each row; read only if there are terms.
     pub row_terms: *const i32,
 }
@@ -288,7 +302,7 @@ macro_rules! tiles {
                     steps = in(reg) tiles.steps.as_ptr(),
                     next = out(reg) _,
                     step = out(reg) _,
-                    to = in(reg) &tiles.to,
+                    to = in(reg) tiles.to,
                     terms = inout(reg) tiles.row_terms => _,
                     out = inout(reg) out => _,
                     out_stride = in(reg) out_stride * size_of::<$element>(),

@@ -26,8 +26,11 @@ pub(super) const LANES: usize = 16;
 /// Bytes of one int8 part of the taps of a block: 3 columns, 16 channels, 4 taps.
 const PART: usize = 3 * LANES * 4;
 
-/// int8 parts that are packed of every tap: the first is the tap itself where it fits.
+/// int8 parts that are packed of every tap: the first is the tap itself where it fits, then the second is 0.
 const PARTS: usize = 2;
+
+/// In place of the columns with second parts: there are taps of which two parts are not enough.
+const NOT_PACKED: u8 = 0x80;
 
 /// The channel of each lane of a block's four registers.
 const CHANNELS: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15];
@@ -59,18 +62,18 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         let scales = channels.map(|channel| weights.scales[channel]);
         packed.scales.extend(scales);
         packed.scales.extend(scales.map(relu_offset));
-        let parts = pack_block(weights, first, &mut packed.data);
-        packed.parts.push(parts);
+        let wide = pack_block(weights, first, &mut packed.data);
+        packed.wide.push(wide);
         packed.usable.push(is_small);
         packed.data.resize((block + 1) * PARTS * PART, 0);
     }
     packed
 }
 
-/// Packs the taps of a block; the number of parts that are needed, 0 if there would be more than [`PARTS`].
+/// Packs the taps of a block; a bit for each column that needs second parts, or [`NOT_PACKED`].
 fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i8>) -> u8 {
     let mut parts = [[0i8; PART]; PARTS];
-    let mut needed = 1;
+    let mut wide = 0;
     for (lane, channel) in CHANNELS.into_iter().enumerate() {
         for tap in 0..9 {
             let byte = match tap / 3 {
@@ -81,15 +84,15 @@ fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i
             let tap = weights.taps[tap * weights.channels + first_channel + channel];
             let first = tap.clamp(-128, 127) as i8;
             let Ok(second) = i8::try_from(tap - i16::from(first)) else {
-                return 0;
+                return NOT_PACKED;
             };
             parts[0][at] = first;
             parts[1][at] = second;
-            needed = needed.max(1 + u8::from(second != 0));
+            wide |= u8::from(second != 0) << (at / (4 * LANES));
         }
     }
     data.extend(parts.as_flattened());
-    needed
+    wide
 }
 
 /// Whether sums of the channel lie within 2^22 and, times the scale, within 32,000, whatever the codes.
@@ -114,7 +117,8 @@ struct Block<'a> {
     fill: i8,
     /// `[PARTS][3][LANES][4]`
     taps: &'a [i8],
-    parts: usize,
+    /// A bit for each column that needs second parts.
+    wide: u8,
     path: Path,
     /// What the sums start at, in the order of [`CHANNELS`].
     start: &'a [i32],
@@ -138,43 +142,48 @@ pub(super) fn depthwise(row: Depthwise<'_>) {
     }
     let channels = row.weights.channels;
     let packed = &row.weights.packed;
+    let mut block = Block {
+        rows: [&[]; 3],
+        input_stride: row.input_stride,
+        width: row.width,
+        padding: row.padding,
+        fill: row.fill,
+        taps: &[],
+        wide: 0,
+        path: Path::Any,
+        start: &[],
+        scales: &[],
+        stride: row.stride,
+        dilation: row.dilation,
+        stage: row.stage,
+        out_stride: row.out_stride,
+        pixels: row.pixels,
+    };
     let end = row.first_channel + row.channels;
     for index in row.first_channel / LANES..end.div_ceil(LANES) {
         let offset = first_channel(index, channels) - row.first_channel;
-        let rows = [
-            &row.rows[0][offset..],
-            &row.rows[1][offset..],
-            &row.rows[2][offset..],
-        ];
-        let path = Path::of(row.stage, packed.usable[index]);
-        let start = (2 * index + usize::from(path != Path::Relu)) * LANES;
-        let block = Block {
-            rows,
-            input_stride: row.input_stride,
-            width: row.width,
-            padding: row.padding,
-            fill: row.fill,
-            taps: &packed.data[index * PARTS * PART..][..PARTS * PART],
-            parts: usize::from(packed.parts[index]),
-            path,
-            start: &packed.bias[start..][..LANES],
-            scales: &packed.scales[2 * index * LANES..][..2 * LANES],
-            stride: row.stride,
-            dilation: row.dilation,
-            stage: row.stage,
-            out_stride: row.out_stride,
-            pixels: row.pixels,
-        };
-        match block.parts {
-            0 => scalar::DEPTHWISE.run(Depthwise {
-                rows: &rows,
+        for (to, from) in block.rows.iter_mut().zip(row.rows) {
+            *to = &from[offset..];
+        }
+        let out = &mut row.out[offset..];
+        if packed.wide[index] == NOT_PACKED {
+            scalar::DEPTHWISE.run(Depthwise {
+                rows: &block.rows,
                 first_channel: row.first_channel + offset,
                 channels: LANES,
-                out: &mut row.out[offset..],
+                out,
                 ..row
-            }),
-            _ => block.run(&mut row.out[offset..]),
+            });
+            continue;
         }
+        let furthest_sum = if packed.usable[index] { 0 } else { u32::MAX };
+        block.path = Path::of(row.stage, furthest_sum);
+        block.wide = packed.wide[index];
+        block.taps = &packed.data[index * PARTS * PART..][..PARTS * PART];
+        let start = (2 * index + usize::from(block.path != Path::Relu)) * LANES;
+        block.start = &packed.bias[start..][..LANES];
+        block.scales = &packed.scales[2 * index * LANES..][..2 * LANES];
+        block.run(out);
     }
 }
 
@@ -186,7 +195,7 @@ impl Block<'_> {
             assert!(row.len() >= input);
         }
         assert!(out.len() >= (self.pixels - 1) * self.out_stride + LANES);
-        assert!(self.taps.len() == PARTS * PART && self.parts <= PARTS);
+        assert_eq!(self.taps.len(), PARTS * PART);
         assert!(self.start.len() == LANES && self.scales.len() == 2 * LANES);
         let out = out.as_mut_ptr();
         // SAFETY: the asserts above.
@@ -206,9 +215,11 @@ impl Block<'_> {
     unsafe fn run_path<const PATH: u8>(&self, out: *mut i8) {
         // SAFETY: the caller vouches for all lengths.
         unsafe {
-            match (self.stride, self.dilation, self.parts) {
-                (1, 1, 1) => self.stride_1::<PATH>(out),
-                (2, 1, 1) => self.stride_2::<PATH>(out),
+            match (self.stride, self.dilation, self.wide) {
+                (1, 1, 0) => self.stride_1::<PATH, false>(out),
+                (1, 1, _) => self.stride_1::<PATH, true>(out),
+                (2, 1, 0) => self.stride_2::<PATH, false>(out),
+                (2, 1, _) => self.stride_2::<PATH, true>(out),
                 _ => self.any_stride::<PATH>(out),
             }
         }
@@ -223,16 +234,16 @@ impl Block<'_> {
     /// As of [`Block::run_path`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
-    unsafe fn stride_1<const PATH: u8>(&self, mut out: *mut i8) {
+    unsafe fn stride_1<const PATH: u8, const WIDE: bool>(&self, mut out: *mut i8) {
         let end = self.pixels + 2;
         let inside = self.padding.max(2)..end.min(self.padding + self.width);
         // SAFETY: the columns of the inner loop lie inside the row; out of `end` columns all but two end a pixel.
         unsafe {
             let taps = self.taps();
-            let mut a = multiply(self.start(), taps[0], self.column_or_fill(0));
+            let mut a = self.add::<0, WIDE>(self.start(), taps, self.column_or_fill(0));
             let column = self.column_or_fill(1);
-            a = multiply(a, taps[1], column);
-            let mut b = multiply(self.start(), taps[0], column);
+            a = self.add::<1, WIDE>(a, taps, column);
+            let mut b = self.add::<0, WIDE>(self.start(), taps, column);
             let mut at = 2;
             while at < end {
                 let pairs = match at == inside.start {
@@ -244,17 +255,17 @@ impl Block<'_> {
                     .wrapping_mul(self.input_stride);
                 for _ in 0..pairs {
                     let column = self.column(pixel);
-                    (b, a) = self.step::<PATH>(taps, column, a, b, out);
+                    (b, a) = self.step::<PATH, WIDE>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
                     let column = self.column(pixel + self.input_stride);
-                    (a, b) = self.step::<PATH>(taps, column, b, a, out);
+                    (a, b) = self.step::<PATH, WIDE>(taps, column, b, a, out);
                     out = out.wrapping_add(self.out_stride);
                     pixel += 2 * self.input_stride;
                 }
                 at += 2 * pairs;
                 if at < end {
                     let column = self.column_or_fill(at);
-                    (a, b) = self.step::<PATH>(taps, column, a, b, out);
+                    (a, b) = self.step::<PATH, WIDE>(taps, column, a, b, out);
                     out = out.wrapping_add(self.out_stride);
                     at += 1;
                 }
@@ -266,10 +277,10 @@ impl Block<'_> {
     /// it begins.
     ///
     /// # Safety
-    /// 16 bytes can be written at `to`.
+    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
-    unsafe fn step<const PATH: u8>(
+    unsafe fn step<const PATH: u8, const WIDE: bool>(
         &self,
         taps: [[int8x16_t; 4]; 3],
         column: [int8x16_t; 4],
@@ -277,11 +288,13 @@ impl Block<'_> {
         middle: [int32x4_t; 4],
         to: *mut i8,
     ) -> ([int32x4_t; 4], [int32x4_t; 4]) {
-        let sums = multiply(last, taps[2], column);
-        let middle = multiply(middle, taps[1], column);
-        // SAFETY: the caller vouches for the bytes.
-        unsafe { self.finish::<PATH>(sums, to) };
-        (middle, multiply(self.start(), taps[0], column))
+        // SAFETY: the caller vouches for the block and for the bytes at `to`.
+        unsafe {
+            let sums = self.add::<2, WIDE>(last, taps, column);
+            let middle = self.add::<1, WIDE>(middle, taps, column);
+            self.finish::<PATH>(sums, to);
+            (middle, self.add::<0, WIDE>(self.start(), taps, column))
+        }
     }
 
     /// The last column of a pixel is the first one of the next.
@@ -290,15 +303,15 @@ impl Block<'_> {
     /// As of [`Block::run_path`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
-    unsafe fn stride_2<const PATH: u8>(&self, mut out: *mut i8) {
-        let taps = self.taps();
+    unsafe fn stride_2<const PATH: u8, const WIDE: bool>(&self, mut out: *mut i8) {
         // Pixels whose middle and last column lie inside the row.
         let start = (self.padding / 2).min(self.pixels);
         let end = (self.padding + self.width - 1) / 2;
         let end = end.clamp(start, self.pixels);
         // SAFETY: columns are read after a check or where they lie inside; each of the pixels is written once.
         unsafe {
-            let mut acc = multiply(self.start(), taps[0], self.column_or_fill(0));
+            let taps = self.taps();
+            let mut acc = self.add::<0, WIDE>(self.start(), taps, self.column_or_fill(0));
             let mut x = 0;
             while x < self.pixels {
                 let mut pixel = (2 * x + 1)
@@ -308,7 +321,7 @@ impl Block<'_> {
                 for _ in 0..inside {
                     let middle = self.column(pixel);
                     let last = self.column(pixel + self.input_stride);
-                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    acc = self.step_2::<PATH, WIDE>(taps, [middle, last], acc, out);
                     out = out.wrapping_add(self.out_stride);
                     pixel += 2 * self.input_stride;
                 }
@@ -316,7 +329,7 @@ impl Block<'_> {
                 if x < self.pixels {
                     let middle = self.column_or_fill(2 * x + 1);
                     let last = self.column_or_fill(2 * x + 2);
-                    acc = self.step_2::<PATH>(taps, [middle, last], acc, out);
+                    acc = self.step_2::<PATH, WIDE>(taps, [middle, last], acc, out);
                     out = out.wrapping_add(self.out_stride);
                     x += 1;
                 }
@@ -327,21 +340,23 @@ impl Block<'_> {
     /// Two more columns: writes the pixel that they end; the sums of the one that the second of them begins.
     ///
     /// # Safety
-    /// 16 bytes can be written at `to`.
+    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
-    unsafe fn step_2<const PATH: u8>(
+    unsafe fn step_2<const PATH: u8, const WIDE: bool>(
         &self,
         taps: [[int8x16_t; 4]; 3],
         columns: [[int8x16_t; 4]; 2],
         acc: [int32x4_t; 4],
         to: *mut i8,
     ) -> [int32x4_t; 4] {
-        let acc = multiply(acc, taps[1], columns[0]);
-        let acc = multiply(acc, taps[2], columns[1]);
-        // SAFETY: the caller vouches for the bytes.
-        unsafe { self.finish::<PATH>(acc, to) };
-        multiply(self.start(), taps[0], columns[1])
+        // SAFETY: the caller vouches for the block and for the bytes at `to`.
+        unsafe {
+            let acc = self.add::<1, WIDE>(acc, taps, columns[0]);
+            let acc = self.add::<2, WIDE>(acc, taps, columns[1]);
+            self.finish::<PATH>(acc, to);
+            self.add::<0, WIDE>(self.start(), taps, columns[1])
+        }
     }
 
     /// Any stride, dilation and number of parts.
@@ -357,9 +372,9 @@ impl Block<'_> {
                 let mut acc = self.start();
                 for j in 0..3 {
                     let column = self.column_or_fill(x * self.stride + j * self.dilation);
-                    for part in 0..self.parts {
-                        let taps = self.taps.as_ptr().add(part * PART + 4 * LANES * j);
-                        acc = multiply(acc, load_4(taps), column);
+                    acc = multiply(acc, self.load_taps(0, j), column);
+                    if self.wide >> j & 1 != 0 {
+                        acc = multiply(acc, self.load_taps(1, j), column);
                     }
                 }
                 self.finish::<PATH>(acc, out);
@@ -369,24 +384,70 @@ impl Block<'_> {
     }
 
     /// The first part of all taps.
+    ///
+    /// # Safety
+    /// As of [`Block::run_path`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
-    fn taps(&self) -> [[int8x16_t; 4]; 3] {
-        let taps = self.taps.as_ptr();
-        // SAFETY: a part has three columns of four registers.
+    unsafe fn taps(&self) -> [[int8x16_t; 4]; 3] {
+        // SAFETY: the caller vouches for the block; there are three columns.
         unsafe {
             [
-                load_4(taps),
-                load_4(taps.add(4 * LANES)),
-                load_4(taps.add(8 * LANES)),
+                self.load_taps(0, 0),
+                self.load_taps(0, 1),
+                self.load_taps(0, 2),
             ]
         }
     }
 
+    /// One part of a column of taps.
+    ///
+    /// # Safety
+    /// As of [`Block::run_path`]; there are [`PARTS`] parts and three columns.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
-    fn start(&self) -> [int32x4_t; 4] {
-        // SAFETY: there are 16.
+    unsafe fn load_taps(&self, part: usize, column: usize) -> [int8x16_t; 4] {
+        // SAFETY: the caller vouches for part and column: there are 64 bytes.
+        let taps = unsafe {
+            let at = part * PART + column * 4 * LANES;
+            load_16(self.taps.as_ptr().add(at).cast())
+        };
+        [
+            vreinterpretq_s8_f32(taps[0]),
+            vreinterpretq_s8_f32(taps[1]),
+            vreinterpretq_s8_f32(taps[2]),
+            vreinterpretq_s8_f32(taps[3]),
+        ]
+    }
+
+    /// Adds the products of column `COLUMN` of the kernel; of both parts if `WIDE`.
+    ///
+    /// # Safety
+    /// As of [`Block::run_path`].
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn add<const COLUMN: usize, const WIDE: bool>(
+        &self,
+        acc: [int32x4_t; 4],
+        taps: [[int8x16_t; 4]; 3],
+        codes: [int8x16_t; 4],
+    ) -> [int32x4_t; 4] {
+        let acc = multiply(acc, taps[COLUMN], codes);
+        if !WIDE || self.wide >> COLUMN & 1 == 0 {
+            return acc;
+        }
+        // SAFETY: every column has second parts.
+        multiply(acc, unsafe { self.load_taps(1, COLUMN) }, codes)
+    }
+
+    /// What the sums of a pixel start at.
+    ///
+    /// # Safety
+    /// As of [`Block::run_path`].
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn start(&self) -> [int32x4_t; 4] {
+        // SAFETY: the caller vouches for the block: there are 16.
         unsafe { load_16_sums(self.start.as_ptr()) }
     }
 
@@ -434,7 +495,7 @@ impl Block<'_> {
     /// Writes the 16 codes of a pixel.
     ///
     /// # Safety
-    /// 16 bytes can be written at `to`.
+    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn finish<const PATH: u8>(&self, acc: [int32x4_t; 4], to: *mut i8) {
@@ -464,20 +525,4 @@ fn multiply(
         acc[quad] = dot(acc[quad], taps[quad], column[quad]);
     }
     acc
-}
-
-/// # Safety
-/// 64 bytes can be read at `from`.
-#[target_feature(enable = "neon,dotprod")]
-#[inline]
-unsafe fn load_4(from: *const i8) -> [int8x16_t; 4] {
-    // SAFETY: the caller vouches for the bytes.
-    unsafe {
-        [
-            vld1q_s8(from),
-            vld1q_s8(from.add(16)),
-            vld1q_s8(from.add(32)),
-            vld1q_s8(from.add(48)),
-        ]
-    }
 }

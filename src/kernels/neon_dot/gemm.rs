@@ -47,9 +47,16 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
         } => (out, 1, row_terms, Some(stage)),
     };
     for (at, index) in gemm.blocks.enumerate() {
+        let channels = weights.channels_of(index..index + 1);
+        let row_terms = match weights.has_row_term(index) {
+            true => terms,
+            false => &[],
+        };
+        let furthest_sum = weights.furthest_sum(index);
         let path = match stage {
-            Some(stage) => Path::of(stage, weights.has_small_results(index)),
             None => Path::Sums,
+            Some(_) if channels < NR || !row_terms.is_empty() => Path::of_any_block(furthest_sum),
+            Some(stage) => Path::of(stage, furthest_sum),
         };
         let mut start = [0; NR];
         for (start, bias) in start.iter_mut().zip(weights.bias(index)) {
@@ -68,12 +75,9 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
             start,
             scales: weights.scales(index),
             offsets,
-            row_terms: match weights.has_row_term(index) {
-                true => terms,
-                false => &[],
-            },
+            row_terms,
             stage: stage.unwrap_or(OutputStage::full_range(0)),
-            channels: weights.channels_of(index..index + 1),
+            channels,
             out_stride: gemm.out_stride * bytes,
         };
         block.run(path, &mut out[at * NR * bytes..]);
@@ -81,18 +85,19 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
 }
 
 impl Block<'_> {
-    /// `out` begins at the first channel of the first row.
+    /// `out` begins at the first channel of the first row. [`Path::Relu`] and [`Path::Even`] take whole blocks without
+    /// row terms.
     #[target_feature(enable = "neon,dotprod")]
     fn run(&self, path: Path, out: &mut [i8]) {
         match (path, self.channels) {
             (Path::Sums, _) => self.run_rows::<4, SUMS>(out),
-            (Path::Relu, 16) if self.row_terms.is_empty() => self.run_rows::<4, RELU>(out),
-            (Path::Even, 16) if self.row_terms.is_empty() => self.run_rows::<4, EVEN>(out),
+            (Path::Relu, _) => self.run_rows::<4, RELU>(out),
+            (Path::Even, _) => self.run_rows::<4, EVEN>(out),
             (Path::Any, 9..) => self.run_rows::<4, ANY>(out),
             (Path::Any, _) => self.run_rows::<2, ANY>(out),
-            (_, 9..) => self.run_rows::<4, SMALL>(out),
-            (_, 5..) => self.run_rows::<2, SMALL>(out),
-            (_, _) => self.run_rows::<1, SMALL>(out),
+            (Path::Small, 9..) => self.run_rows::<4, SMALL>(out),
+            (Path::Small, 5..) => self.run_rows::<2, SMALL>(out),
+            (Path::Small, _) => self.run_rows::<1, SMALL>(out),
         }
     }
 

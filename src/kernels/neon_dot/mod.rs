@@ -3,11 +3,13 @@
 mod depthwise;
 mod gemm;
 mod output;
+mod rows;
 mod vector;
 
 use std::arch::is_aarch64_feature_detected;
 
 use super::depthwise::DepthwiseKernel;
+use super::elementwise::{BASELINE, Elementwise};
 use super::gemm::GemmKernel;
 use super::pack::Tile;
 
@@ -39,6 +41,12 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     run: run_depthwise,
 };
 
+/// Row terms by dot products, all else under the target's own features.
+pub const ELEMENTWISE: Elementwise = Elementwise {
+    row_terms: run_row_terms,
+    ..BASELINE
+};
+
 #[allow(unsafe_code)]
 fn run_gemm(gemm: super::Gemm<'_>) {
     assert!(is_aarch64_feature_detected!("dotprod"));
@@ -51,4 +59,11 @@ fn run_depthwise(row: super::Depthwise<'_>) {
     assert!(is_aarch64_feature_detected!("dotprod"));
     // SAFETY: the assert above proves the feature.
     unsafe { depthwise::depthwise(row) }
+}
+
+#[allow(unsafe_code)]
+fn run_row_terms(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]) {
+    assert!(is_aarch64_feature_detected!("dotprod"));
+    // SAFETY: the assert above proves the feature.
+    unsafe { rows::row_terms(a, stride, depth, zero_point, terms) }
 }

@@ -1,12 +1,12 @@
 //! From int32 sums to int8 codes.
 //!
 //! A conversion between int32 and float takes one of the two vector units twice; where the packer has proved that sums
-//! lie within 2^22 and scaled sums within 32,000, additions do the same:
+//! are small and scaled sums lie within 32,000, additions do the same:
 //!
-//! - A sum that starts at the bits of 1.5 * 2^23 is, read as a float, 1.5 * 2^23 more than the sum.
-//! - A sum that starts at the bits of 2^23 and is not negative is, read as a float, 2^23 more than the sum, and
-//!   2^23 * scale is exact, so one fused `float * scale - 2^23 * scale` is the scaled sum, rounded once. Of a negative
-//!   sum it makes something negative, which a ReLU takes for 0 all the same.
+//! - A sum within 2^22 that starts at the bits of 1.5 * 2^23 is, read as a float, 1.5 * 2^23 more than the sum.
+//! - A sum in `0..2^23` that starts at the bits of 2^23 is, read as a float, 2^23 more than the sum, and 2^23 * scale
+//!   is exact, so one fused `float * scale - 2^23 * scale` is the scaled sum, rounded once. Of a negative sum it makes
+//!   something negative and not further from 0, which a ReLU takes for 0 all the same.
 //! - A float to which 1.5 * 2^23 is added ends in the bits of the integer that it rounds to, halves to even. An even
 //!   zero point can be added with it.
 //!
@@ -33,14 +33,23 @@ pub(super) enum Path {
 }
 
 impl Path {
-    /// The shortest way for a stage.
-    pub fn of(stage: OutputStage, has_small_results: bool) -> Self {
+    /// The shortest way for a stage. `furthest_sum` as of
+    /// [`PackedWeights::furthest_sum`](crate::kernels::pack::PackedWeights::furthest_sum).
+    pub fn of(stage: OutputStage, furthest_sum: u32) -> Self {
         let has_all_codes = stage.min == i8::MIN && stage.max == i8::MAX;
         match stage.zero_point {
-            _ if !has_small_results => Self::Any,
-            -128 if has_all_codes => Self::Relu,
+            -128 if has_all_codes && furthest_sum < 1 << 23 => Self::Relu,
+            _ if furthest_sum >= 1 << 22 => Self::Any,
             zero_point if has_all_codes && zero_point % 2 == 0 => Self::Even,
             _ => Self::Small,
+        }
+    }
+
+    /// The shortest way that blocks of less than 16 channels and those with row terms can go.
+    pub fn of_any_block(furthest_sum: u32) -> Self {
+        match furthest_sum < 1 << 22 {
+            true => Self::Small,
+            false => Self::Any,
         }
     }
 

@@ -453,4 +453,19 @@ mod tests {
         rank(&[-1, 1, 100, 0, -100], -50, &table, &mut order);
         assert_eq!(order, [2, 0, 1, 3]);
     }
+
+    #[test]
+    fn codes_are_ranked_as_sorting_ranks_them() {
+        let [line, ..] = tables();
+        let table = ScoreTable::new(line).unwrap();
+        let codes: Vec<i8> = (0..1000).map(|at| (at * 37 % 256) as u8 as i8).collect();
+        for first in [-128, -3, 127] {
+            let counts = |&at: &u32| codes[at as usize] >= first;
+            let mut expected: Vec<u32> = (0..1000).filter(counts).collect();
+            expected.sort_by_key(|&at| -i32::from(codes[at as usize]));
+            let mut order = Vec::new();
+            rank(&codes, first, &table, &mut order);
+            assert_eq!(order, expected);
+        }
+    }
 }

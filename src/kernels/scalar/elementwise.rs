@@ -134,11 +134,13 @@ pub fn dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) {
 /// The greatest code of each row of `columns` codes, the first `skip` of the row aside; `skip` is below `columns`.
 #[inline(always)]
 pub fn row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) {
-    match columns {
-        1 => narrow_row_maxima::<1>(codes, skip, out),
-        2 => narrow_row_maxima::<2>(codes, skip, out),
-        3 => narrow_row_maxima::<3>(codes, skip, out),
-        4 => narrow_row_maxima::<4>(codes, skip, out),
+    match (columns, skip) {
+        (2, 0) => narrow_row_maxima::<2, 0>(codes, out),
+        (2, 1) => narrow_row_maxima::<2, 1>(codes, out),
+        (3, 0) => narrow_row_maxima::<3, 0>(codes, out),
+        (3, 1) => narrow_row_maxima::<3, 1>(codes, out),
+        (4, 0) => narrow_row_maxima::<4, 0>(codes, out),
+        (4, 1) => narrow_row_maxima::<4, 1>(codes, out),
         _ => {
             for (row, out) in codes.chunks_exact(columns).zip(out) {
                 *out = maximum(&row[skip..]);
@@ -147,17 +149,13 @@ pub fn row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) {
     }
 }
 
+/// For sizes that the compiler knows, it takes many rows at a time.
 #[inline(always)]
-fn narrow_row_maxima<const COLUMNS: usize>(codes: &[i8], skip: usize, out: &mut [i8]) {
-    // A skipped code becomes the lowest.
-    let highest: [i8; COLUMNS] =
-        std::array::from_fn(|at| if at < skip { i8::MIN } else { i8::MAX });
+fn narrow_row_maxima<const COLUMNS: usize, const SKIP: usize>(codes: &[i8], out: &mut [i8]) {
     for (row, out) in codes.as_chunks::<COLUMNS>().0.iter().zip(out) {
-        let codes = row
+        *out = row[SKIP..]
             .iter()
-            .zip(&highest)
-            .map(|(&code, &highest)| code.min(highest));
-        *out = codes.fold(i8::MIN, i8::max);
+            .fold(i8::MIN, |best, &code| best.max(code));
     }
 }
 
@@ -256,7 +254,7 @@ mod tests {
         let mut out = [0; 2];
         row_maxima(&[9, -5, 3, 100, -7, -128], 3, 1, &mut out);
         assert_eq!(out, [3, -7]);
-        for columns in [5, 16, 17, 40, 91] {
+        for columns in [2, 3, 4, 5, 16, 17, 40, 91] {
             let mut codes = vec![-100; 2 * columns];
             codes[columns] = 50;
             codes[2 * columns - 1] = 40;
