@@ -56,12 +56,9 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     }
     for first in (0..channels).step_by(BLOCK) {
         let block = first..channels.min(first + BLOCK);
-        let mut rows = weights.taps.chunks_exact(channels);
-        let fits = |&tap: &i16| i8::try_from(tap).is_ok();
-        let is_narrow = rows.all(|taps| taps[block.clone()].iter().all(fits));
-        let parts = if is_narrow { 1 } else { 2 };
-        packed.parts.push(parts);
-        for part in 0..parts {
+        let wide = wide_columns(weights, &block);
+        packed.wide.push(wide);
+        for part in 0..parts(wide) {
             pack_taps(weights, &block, part, &mut packed.data);
         }
         for lane in 0..BLOCK {
@@ -77,6 +74,24 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     packed
 }
 
+/// A bit for each column that has taps which do not fit int8; columns from the seventh on share one.
+fn wide_columns(weights: &DepthwiseWeights, block: &Range<usize>) -> u8 {
+    let rows = weights.taps.chunks_exact(weights.channels).enumerate();
+    let is_wide = |taps: &[i16]| taps.iter().any(|&tap| i8::try_from(tap).is_err());
+    rows.filter(|(_, taps)| is_wide(&taps[block.clone()]))
+        .fold(0, |wide, (at, _)| {
+            wide | 1 << (at % weights.kernel[1]).min(6)
+        })
+}
+
+/// How many int8 numbers each tap of a block is packed as the sum of.
+fn parts(wide_columns: u8) -> usize {
+    match wide_columns {
+        0 => 1,
+        _ => 2,
+    }
+}
+
 /// The channel of lane `lane` of the four registers of a block. Lanes without a channel repeat the last one.
 fn channel_of(lane: usize, block: &Range<usize>) -> usize {
     let (register, quarter, at) = (lane / 16, lane / 4 % 4, lane % 4);
@@ -84,7 +99,7 @@ fn channel_of(lane: usize, block: &Range<usize>) -> usize {
     (block.start + (16 * quarter + 4 * register + at) % width).min(block.end - 1)
 }
 
-fn pack_taps(weights: &DepthwiseWeights, block: &Range<usize>, part: u8, data: &mut Vec<i8>) {
+fn pack_taps(weights: &DepthwiseWeights, block: &Range<usize>, part: usize, data: &mut Vec<i8>) {
     let [rows, columns] = weights.kernel;
     for first_row in (0..rows).step_by(GROUP) {
         for column in 0..columns {
@@ -100,7 +115,7 @@ fn pack_taps(weights: &DepthwiseWeights, block: &Range<usize>, part: u8, data: &
 }
 
 /// The parts of a tap add up to it.
-fn part_of(tap: i16, part: u8) -> i8 {
+fn part_of(tap: i16, part: usize) -> i8 {
     let first = tap.clamp(i8::MIN.into(), i8::MAX.into());
     match part {
         0 => first as i8,
@@ -123,7 +138,7 @@ fn depthwise(mut row: Depthwise<'_>) {
 /// Makes a block of channels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn block<const STRETCHES: usize>(row: &mut Depthwise<'_>, channels: Range<usize>) {
-    let parts = row.weights.packed.parts[(row.first_channel + channels.start) / BLOCK];
+    let parts = parts(row.weights.packed.wide[(row.first_channel + channels.start) / BLOCK]);
     match (row.weights.kernel, row.stride, row.dilation, parts) {
         ([3, 3], 1, 1, 1) => Block::<STRETCHES, 1, 1>::new(row, channels).roll(row),
         ([3, 3], 1, 1, _) => Block::<STRETCHES, 1, 2>::new(row, channels).roll(row),
@@ -173,8 +188,8 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const PARTS: usize>
         let [kernel_rows, columns] = weights.kernel;
         let size = kernel_rows.div_ceil(GROUP) * columns * GROUP * BLOCK;
         let mut before = 0;
-        for &parts in &packed.parts[..block] {
-            before += usize::from(parts);
+        for &wide in &packed.wide[..block] {
+            before += parts(wide);
         }
         let (mut bias, mut scales) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_ps(); 4]);
         for at in 0..4 {
