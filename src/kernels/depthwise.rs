@@ -45,7 +45,8 @@ pub struct DepthwiseWeights {
 }
 
 /// Taps in the order in which one kernel reads them. Empty until packed, and for kernels that read the taps as they
-/// are.
+/// are. No architecture's kernels read all of it.
+#[allow(dead_code)]
 #[derive(Clone, Debug, Default)]
 pub struct PackedTaps {
     pub(super) data: Vec<i8>,
