@@ -225,6 +225,30 @@ fn bench_and_inspect_say_what_they_promise() {
 }
 
 #[test]
+fn bench_measures_when_asked() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_eyas"))
+        .args(["bench", "--on-request", "-m"])
+        .arg(demo("colours.tflite"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut requests = child.stdin.take().expect("a pipe");
+    requests.write_all(b"2\n1\n").expect("it listens");
+    drop(requests);
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0]["macs"].as_u64().is_some_and(|macs| macs > 0));
+    let runs = |line: &Value| line["times_ms"].as_array().map(Vec::len);
+    assert_eq!(
+        lines[1..].iter().map(runs).collect::<Vec<_>>(),
+        [Some(2), Some(1)]
+    );
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_unusable_files_with_1() {
     let source = demo("scene/00.jpg");
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");

@@ -1,5 +1,7 @@
 //! `eyas bench`: how fast a model runs.
 
+mod requests;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -29,7 +31,7 @@ pub struct Args {
     /// Threads that one inference may use
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = load::parse_threads)]
     threads: usize,
-    /// Instruction set to use at most
+    /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
     #[arg(long, value_name = "NAME", value_parser = load::parse_isa)]
     isa: Option<Isa>,
     /// Runs to measure [default: as many as fit into 3 seconds, at least 5]
@@ -44,6 +46,14 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Measure when asked: each line of stdin is a number of runs, and is answered by one line of JSON with the time of
+    /// each
+    ///
+    /// The first line, `{"model","isa","threads","macs"}`, says that the model is loaded and has warmed up. The answers
+    /// are `{"times_ms":[...],"peak_rss_bytes"}`. The end of stdin ends the program. It does nothing between requests, so
+    /// that programs can be measured in turn.
+    #[arg(long, conflicts_with_all = ["runs", "seconds", "layers", "json"])]
+    on_request: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +80,8 @@ struct Layer {
     shape: Vec<usize>,
     kernel: String,
     macs: u64,
+    /// [`StepInfo::bytes`].
+    bytes: u64,
     median_ms: f64,
     /// Of all layers together, 0 to 1.
     share: f64,
@@ -85,9 +97,13 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut engine = engine::load(&model, options)?;
     fill_inputs(engine.as_mut())?;
-    let times = measure(engine.as_mut(), args)?;
+    warm_up(engine.as_mut())?;
     let steps = engine.steps();
     let macs: u64 = steps.iter().map(|step| step.macs).sum();
+    if args.on_request {
+        return requests::serve(engine.as_mut(), args, macs);
+    }
+    let times = measure(engine.as_mut(), args)?;
     let median = quantile(&times, 0.5);
     let layers = args
         .layers
@@ -106,20 +122,35 @@ pub fn run(args: &Args) -> Result<()> {
         layers,
     };
     if args.json {
-        let json = serde_json::to_string(&report).expect("strings and numbers are always JSON");
-        return print(&format!("{json}\n"));
+        return print_json(&report);
     }
     print(&text(&report, &engine.summary(), macs))
 }
 
+fn print_json(object: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string(object).expect("strings and numbers are always JSON");
+    print(&format!("{json}\n"))
+}
+
+fn warm_up(engine: &mut dyn Engine) -> Result<()> {
+    let start = Instant::now();
+    let mut runs = 0;
+    while runs < WARM_UP_RUNS || (start.elapsed() < WARM_UP_TIME && runs < MAX_RUNS) {
+        engine.run()?;
+        runs += 1;
+    }
+    Ok(())
+}
+
+/// The time of one run.
+fn time(engine: &mut dyn Engine) -> Result<Duration> {
+    let start = Instant::now();
+    engine.run()?;
+    Ok(start.elapsed())
+}
+
 /// Sorted times of single runs.
 fn measure(engine: &mut dyn Engine, args: &Args) -> Result<Vec<Duration>> {
-    let start = Instant::now();
-    let mut warm = 0;
-    while warm < WARM_UP_RUNS || (start.elapsed() < WARM_UP_TIME && warm < MAX_RUNS) {
-        engine.run()?;
-        warm += 1;
-    }
     let limit = Duration::from_secs_f64(args.seconds.unwrap_or(DEFAULT_SECONDS));
     let start = Instant::now();
     let mut times = Vec::new();
@@ -128,9 +159,7 @@ fn measure(engine: &mut dyn Engine, args: &Args) -> Result<Vec<Duration>> {
         None => done < MIN_RUNS || (start.elapsed() < limit && done < MAX_RUNS),
     };
     while wanted(times.len()) {
-        let begin = Instant::now();
-        engine.run()?;
-        times.push(begin.elapsed());
+        times.push(time(engine)?);
     }
     times.sort();
     Ok(times)
@@ -158,6 +187,7 @@ fn profile(engine: &mut dyn Engine, steps: Vec<StepInfo>) -> Result<Vec<Layer>> 
         shape: step.shape.dims().to_vec(),
         kernel: step.kernel,
         macs: step.macs,
+        bytes: step.bytes,
         median_ms: millis(median),
         share: round3(median.as_secs_f64() / total.as_secs_f64().max(f64::MIN_POSITIVE)),
     });
@@ -191,7 +221,7 @@ fn text(report: &Report, summary: &str, macs: u64) -> String {
 
 fn layer_table(layers: &[Layer]) -> String {
     let head = [
-        "#", "operator", "output", "kernel", "MMAC", "ms", "share", "GMAC/s",
+        "#", "operator", "output", "kernel", "MMAC", "KB", "ms", "share", "GMAC/s",
     ];
     let mut rows = vec![head.map(String::from).to_vec()];
     for layer in layers {
@@ -210,12 +240,16 @@ fn layer_table(layers: &[Layer]) -> String {
             format!("{:?}", layer.shape),
             layer.kernel.clone(),
             macs,
+            match layer.bytes {
+                0 => String::new(),
+                bytes => format!("{:.1}", bytes as f64 / 1e3),
+            },
             format!("{:.3}", layer.median_ms),
             format!("{:.1} %", layer.share * 100.0),
             speed,
         ]);
     }
-    table(&rows, &[0, 4, 5, 6, 7])
+    table(&rows, &[0, 4, 5, 6, 7, 8])
 }
 
 /// Sets every input to arbitrary values, the same each time.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use image::ImageFormat;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::load::{LoadedDetector, ModelArgs, load_detector};
+use super::load::{LoadedDetector, ModelArgs, Work, load_detector};
 use crate::error::{Error, Result};
 use crate::sink::Scene;
 use crate::sink::draw::{annotate, frame_to_rgb};
@@ -37,7 +37,7 @@ pub struct DetectArgs {
 
 /// Runs the command. A picture that fails is reported and the others are still done: then the exit code is 1.
 pub fn run(args: &DetectArgs) -> Result<ExitCode> {
-    let mut loaded = load_detector(&args.model)?;
+    let mut loaded = load_detector(&args.model, Work::Stills)?;
     if let Some(folder) = &args.out {
         let action = format!("make the folder {}", folder.display());
         std::fs::create_dir_all(folder).map_err(Error::io(action))?;

@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let model = flags.load_model()?;
     let (labels, labels_summary) = flags.load_labels(&model)?;
-    let engine = engine::load(&model, flags.engine_options())?;
+    let engine = engine::load(&model, flags.engine_options(load::Work::Stills))?;
     let mut text = format!("{}\n", model.name);
     describe_metadata(&mut text, &model.metadata);
     section(&mut text, "inputs", &tensor_table(engine.inputs()));

@@ -25,7 +25,8 @@ pub struct ModelArgs {
     /// Confidence threshold, 0 to 1 [default: 0.4]
     #[arg(short, long, value_name = "0..1", value_parser = parse_confidence)]
     pub confidence: Option<f32>,
-    /// Threads that one inference may use [default: the CPU's cores, at most 4]
+    /// Threads that one inference may use [default: the CPU's cores, at most 4; `run` leaves one of four or more to
+    /// the camera and the viewers]
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
     /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
@@ -35,9 +36,9 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// How the engine is to be loaded.
-    pub fn engine_options(&self) -> Options {
+    pub fn engine_options(&self, work: Work) -> Options {
         Options {
-            threads: self.threads.unwrap_or_else(default_threads),
+            threads: self.threads.unwrap_or_else(|| work.default_threads()),
             isa: self.isa,
             keep_intermediates: false,
         }
@@ -100,10 +101,10 @@ pub struct LoadedDetector {
 }
 
 /// Model, labels and engine put together as the flags say.
-pub fn load_detector(args: &ModelArgs) -> Result<LoadedDetector> {
+pub fn load_detector(args: &ModelArgs, work: Work) -> Result<LoadedDetector> {
     let model = args.load_model()?;
     let (labels, labels_summary) = args.load_labels(&model)?;
-    let engine = engine::load(&model, args.engine_options())?;
+    let engine = engine::load(&model, args.engine_options(work))?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
     let threshold = args.threshold();
@@ -133,8 +134,29 @@ pub fn class_count(model: &Model) -> Option<usize> {
     })
 }
 
-fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+/// What else the CPU does while a model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing.
+    Stills,
+    /// It captures frames and encodes pictures for viewers.
+    Live,
+}
+
+impl Work {
+    fn default_threads(self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads_of(cores)
+    }
+
+    /// Threads on so many cores. Few models gain from more than four.
+    fn threads_of(self, cores: usize) -> usize {
+        let spare = match self {
+            Self::Live if cores >= 4 => 1,
+            Self::Live | Self::Stills => 0,
+        };
+        (cores - spare).min(4)
+    }
 }
 
 /// A number from 0 to 1.
@@ -155,14 +177,11 @@ pub fn parse_threads(text: &str) -> std::result::Result<usize, String> {
 
 /// The name of an instruction set as `EYAS_ISA` writes it.
 pub fn parse_isa(text: &str) -> std::result::Result<Isa, String> {
-    match text {
-        "scalar" => Ok(Isa::Scalar),
-        "neon" => Ok(Isa::Neon),
-        "neon_dot" => Ok(Isa::NeonDot),
-        "avx2" => Ok(Isa::Avx2),
-        "avx512_vnni" => Ok(Isa::Avx512Vnni),
-        _ => Err("not one of scalar, neon, neon_dot, avx2, avx512_vnni".into()),
-    }
+    let unknown = |_| {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        format!("not one of {names}")
+    };
+    text.parse().map_err(unknown)
 }
 
 #[cfg(test)]
@@ -177,7 +196,14 @@ mod tests {
         }
         assert!(parse_threads("0").is_err());
         assert_eq!(parse_isa("avx2"), Ok(Isa::Avx2));
-        assert!(parse_isa("sse9").is_err());
+        assert!(parse_isa("sse9").unwrap_err().contains("neon_dot"));
+    }
+
+    #[test]
+    fn live_work_leaves_a_core_of_four() {
+        let threads = |work: Work| [1, 2, 4, 8].map(|cores| work.threads_of(cores));
+        assert_eq!(threads(Work::Stills), [1, 2, 4, 4]);
+        assert_eq!(threads(Work::Live), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 pub use super::config::Args;
 use super::config::Settings;
-use super::load::{LoadedDetector, load_detector};
+use super::load::{LoadedDetector, Work, load_detector};
 use super::status::{self, Seen};
 use super::terminal::{self, RawMode};
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ const INTERRUPTED: i32 = 130;
 /// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end.
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings::resolve(args)?;
-    let loaded = load_detector(&settings.model)?;
+    let loaded = load_detector(&settings.model, Work::Live)?;
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));

@@ -4,11 +4,11 @@ mod decode;
 mod detector;
 mod preprocess;
 mod resize;
+mod simd;
 
 pub use decode::Heads;
 pub use detector::{Detected, Detector};
 pub use preprocess::{Fit, Preprocessor};
-pub use resize::Resizer;
 
 use std::sync::Arc;
 

@@ -2,7 +2,9 @@
 
 use super::BoundingBox;
 use super::resize::Resizer;
+use super::simd::RowLoops;
 use crate::error::{Error, Result};
+use crate::kernels::Kernels;
 use crate::model::Normalization;
 use crate::source::{Frame, PixelFormat};
 use crate::tensor::{DType, TensorInfo, TensorView};
@@ -55,12 +57,23 @@ impl Placement {
 /// The element of the tensor for each pixel value.
 type Table<T> = [T; 256];
 
-/// The input tensor with, for each channel, the table that fills it.
+/// The input tensor with what fills it.
 #[derive(Clone, Debug)]
 enum Codes {
-    U8(Vec<Table<u8>>, Vec<u8>),
-    I8(Vec<Table<i8>>, Vec<i8>),
+    U8(ByteCodes),
+    /// The codes as bytes.
+    I8(ByteCodes),
+    /// A table for each channel.
     F32(Vec<Table<f32>>, Vec<f32>),
+}
+
+#[derive(Clone, Debug)]
+struct ByteCodes {
+    /// For each channel; none if the pixel values are the codes, but for `flip`.
+    tables: Option<Vec<Table<u8>>>,
+    /// XORed to a pixel value without a table: 128 of int8 codes.
+    flip: u8,
+    data: Vec<u8>,
 }
 
 /// The work for frames of one size.
@@ -69,9 +82,8 @@ struct Job {
     source: [usize; 2],
     placement: Placement,
     resizer: Resizer,
-    /// A row of the source as RGB, and as grey for models of one channel.
-    rgb: Vec<u8>,
-    grey: Vec<u8>,
+    /// A row of the target.
+    row: Vec<u8>,
 }
 
 /// Turns frames into a model's input. Allocates when the frame size changes, else never.
@@ -82,6 +94,7 @@ pub struct Preprocessor {
     channels: usize,
     fit: Fit,
     codes: Codes,
+    loops: RowLoops,
     job: Option<Job>,
 }
 
@@ -118,6 +131,7 @@ impl Preprocessor {
             channels,
             fit,
             codes: Codes::new(info, normalization, channels, model)?,
+            loops: RowLoops::of(Kernels::best(None)?.isa),
             job: None,
         })
     }
@@ -131,7 +145,13 @@ impl Preprocessor {
     pub fn run(&mut self, frame: &Frame) -> TensorView<'_> {
         self.prepare([frame.width, frame.height]);
         if let Some(job) = &mut self.job {
-            job.run(frame, self.input[0], self.channels, &mut self.codes);
+            job.run(
+                frame,
+                self.input[0],
+                self.channels,
+                &self.loops,
+                &mut self.codes,
+            );
         }
         self.codes.view()
     }
@@ -148,8 +168,7 @@ impl Preprocessor {
             source,
             placement,
             resizer: Resizer::new(source, target, self.channels),
-            rgb: vec![0; source[0] * 3],
-            grey: vec![0; source[0]],
+            row: vec![0; target[0] * self.channels],
         });
     }
 
@@ -179,42 +198,51 @@ impl Preprocessor {
 }
 
 impl Job {
-    fn run(&mut self, frame: &Frame, stride: usize, channels: usize, codes: &mut Codes) {
+    fn run(
+        &mut self,
+        frame: &Frame,
+        stride: usize,
+        channels: usize,
+        loops: &RowLoops,
+        codes: &mut Codes,
+    ) {
         let Self {
             placement,
             resizer,
-            rgb,
-            grey,
+            row,
             ..
         } = self;
-        let width = frame.width;
         resizer.run(
-            |y, use_row| match (channels, frame.format) {
-                (1, PixelFormat::Grey) => use_row(&frame.data[y * width..][..width]),
-                (1, _) => {
-                    frame.rgb_row(y, rgb);
-                    luma_row(rgb, grey);
-                    use_row(grey);
-                }
-                (_, PixelFormat::Rgb) => use_row(&frame.data[y * width * 3..][..width * 3]),
-                _ => {
-                    frame.rgb_row(y, rgb);
-                    use_row(rgb);
+            loops,
+            |y, pixels| {
+                (loops.pixel_row)(frame, y, pixels);
+                if channels == 1 && frame.format != PixelFormat::Grey {
+                    luma_row(pixels);
                 }
             },
-            |y, row| {
-                let start = (placement.y + y) * stride + placement.x;
-                codes.store(start * channels, row);
+            |y, rows, weights| {
+                let start = ((placement.y + y) * stride + placement.x) * channels;
+                match codes.flipped_bytes() {
+                    Some((flip, bytes)) => {
+                        let out = &mut bytes[start..][..row.len()];
+                        (loops.blend_rows)(rows, weights, flip, out);
+                    }
+                    None => {
+                        (loops.blend_rows)(rows, weights, 0, row);
+                        codes.store(start, row);
+                    }
+                }
             },
         );
     }
 }
 
 /// BT.601 luma in 1/65536, rounded, as Pillow's `convert("L")` has it.
-fn luma_row(rgb: &[u8], grey: &mut [u8]) {
-    for (grey, &[r, g, b]) in grey.iter_mut().zip(rgb.as_chunks::<3>().0) {
-        let sum = u32::from(r) * 19_595 + u32::from(g) * 38_470 + u32::from(b) * 7_471;
-        *grey = ((sum + 0x8000) >> 16) as u8;
+fn luma_row(pixels: &mut [[u8; 4]]) {
+    for pixel in pixels {
+        let [r, g, b, _] = pixel.map(u32::from);
+        let sum = r * 19_595 + g * 38_470 + b * 7_471;
+        pixel[0] = ((sum + 0x8000) >> 16) as u8;
     }
 }
 
@@ -232,31 +260,31 @@ impl Codes {
             });
             std::array::from_fn::<f32, 256, _>(|pixel| (pixel as f32 - mean) / std)
         };
-        // Code less the lowest code of the type, for each pixel value.
-        let steps = |channel: usize, lowest: i32| {
+        let identity: Table<u8> = std::array::from_fn(|pixel| pixel as u8);
+        let bytes = |lowest: i32| {
+            let flip = lowest as u8;
             let quant = info.quant.as_ref().filter(|_| normalization.is_some());
-            let identity: Table<u8> = std::array::from_fn(|pixel| pixel as u8);
-            let Some(quant) = quant else { return identity };
-            let table = real(channel).map(|real| {
-                let code = (real / quant.scale()).round() + quant.zero_point() as f32;
-                (code - lowest as f32).clamp(0.0, 255.0) as u8
+            let tables = quant.map(|quant| {
+                let code = |real: f32| {
+                    let code = (real / quant.scale()).round() + quant.zero_point() as f32;
+                    (code - lowest as f32).clamp(0.0, 255.0) as u8
+                };
+                let tables = (0..channels).map(|channel| {
+                    let table = real(channel).map(code);
+                    let pairs = table.iter().zip(&identity);
+                    let is_near = pairs.clone().all(|(a, b)| a.abs_diff(*b) <= 1);
+                    if is_near { identity } else { table }.map(|code| code ^ flip)
+                });
+                tables.collect::<Vec<_>>()
             });
-            let near = table
-                .iter()
-                .zip(&identity)
-                .all(|(a, b)| a.abs_diff(*b) <= 1);
-            if near { identity } else { table }
+            let flipped = identity.map(|pixel| pixel ^ flip);
+            let tables = tables.filter(|tables| tables.iter().any(|table| *table != flipped));
+            let data = vec![0; elements];
+            ByteCodes { tables, flip, data }
         };
         match info.dtype {
-            DType::U8 => {
-                let tables = (0..channels).map(|c| steps(c, 0)).collect();
-                Ok(Self::U8(tables, vec![0; elements]))
-            }
-            DType::I8 => {
-                let signed = |step: u8| (i32::from(step) - 128) as i8;
-                let tables = (0..channels).map(|c| steps(c, -128).map(signed)).collect();
-                Ok(Self::I8(tables, vec![0; elements]))
-            }
+            DType::U8 => Ok(Self::U8(bytes(0))),
+            DType::I8 => Ok(Self::I8(bytes(-128))),
             DType::F32 => Ok(Self::F32(
                 (0..channels).map(real).collect(),
                 vec![0.0; elements],
@@ -275,19 +303,37 @@ impl Codes {
         self.store(0, &vec![pixel; len]);
     }
 
+    /// The tensor's bytes and what each pixel value is XORed with, unless it takes a table.
+    fn flipped_bytes(&mut self) -> Option<(u8, &mut [u8])> {
+        match self {
+            Self::U8(codes) | Self::I8(codes) if codes.tables.is_none() => {
+                Some((codes.flip, &mut codes.data))
+            }
+            _ => None,
+        }
+    }
+
     /// Codes of `pixels`, channels interleaved, at element `start`.
     fn store(&mut self, start: usize, pixels: &[u8]) {
         match self {
-            Self::U8(tables, data) => look_up(tables, pixels, &mut data[start..]),
-            Self::I8(tables, data) => look_up(tables, pixels, &mut data[start..]),
+            Self::U8(codes) | Self::I8(codes) => {
+                let out = &mut codes.data[start..][..pixels.len()];
+                match &codes.tables {
+                    Some(tables) => look_up(tables, pixels, out),
+                    None => out
+                        .iter_mut()
+                        .zip(pixels)
+                        .for_each(|(o, p)| *o = p ^ codes.flip),
+                }
+            }
             Self::F32(tables, data) => look_up(tables, pixels, &mut data[start..]),
         }
     }
 
     fn view(&self) -> TensorView<'_> {
         match self {
-            Self::U8(_, data) => TensorView::U8(data),
-            Self::I8(_, data) => TensorView::I8(data),
+            Self::U8(codes) => TensorView::U8(&codes.data),
+            Self::I8(codes) => TensorView::I8(bytemuck::cast_slice(&codes.data)),
             Self::F32(_, data) => TensorView::F32(data),
         }
     }

@@ -17,7 +17,7 @@ use super::{Engine, StepInfo};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::postprocess::{
-    PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
+    Encodings, PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
 };
 use crate::tensor::{Shape, TensorData, TensorInfo, TensorView};
 
@@ -103,6 +103,7 @@ impl FloatEngine {
                 shape: info.shape.clone(),
                 kernel: "tract".into(),
                 macs,
+                bytes: 0,
             }
         });
         let infos = |slots: &[usize]| -> Vec<TensorInfo> {
@@ -244,7 +245,7 @@ impl PostProcess {
             };
             detection_post_process(
                 &self.options,
-                encodings,
+                Encodings::Real(encodings),
                 class_scores,
                 anchors,
                 &mut self.scratch,

@@ -106,11 +106,12 @@ impl Engine for IntegerEngine {
     fn steps(&self) -> Vec<StepInfo> {
         let describe = |step: crate::plan::StepSummary| StepInfo {
             index: step.index,
-            op: step.op.to_owned(),
+            op: step.op,
             output: step.output.name,
             shape: step.output.shape,
-            kernel: step.kernel.to_owned(),
+            kernel: step.kernel,
             macs: step.macs,
+            bytes: step.bytes,
         };
         self.plan.steps().map(describe).collect()
     }

@@ -57,6 +57,8 @@ pub struct StepInfo {
     pub kernel: String,
     /// Multiply-accumulate operations.
     pub macs: u64,
+    /// Bytes that it moves at least: its inputs, its output and its weights, each once. 0 if not known.
+    pub bytes: u64,
 }
 
 /// How to load an engine.

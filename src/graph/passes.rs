@@ -1,6 +1,6 @@
 //! Passes: each takes a valid graph and leaves a valid graph that computes the same outputs.
 
-use super::{Graph, ValueId};
+use super::{Conv2d, Graph, Node, Op, Padding2d, ValueId};
 use crate::tensor::{DType, QuantParams, Shape, TensorData};
 
 /// Drops nodes that no output depends on, and values that no node, input or output names. Values are renumbered.
@@ -49,6 +49,73 @@ fn renumber(graph: &mut Graph, live: &[bool]) {
     for id in ids {
         *id = renamed[id.0];
     }
+}
+
+/// The nodes of a graph, but every PAD of 8-bit codes that a convolution alone reads is part of its padding. Where that
+/// would leave the kernel on padding only, the PAD stays. Nodes only: values, large weights among them, are not copied.
+pub fn fold_pads(graph: &Graph) -> Vec<Node> {
+    let mut readers = vec![0; graph.values.len()];
+    let mut makers = vec![None; graph.values.len()];
+    for (at, node) in graph.nodes.iter().enumerate() {
+        node.inputs.iter().for_each(|id| readers[id.0] += 1);
+        node.outputs.iter().for_each(|id| makers[id.0] = Some(at));
+    }
+    graph.outputs.iter().for_each(|id| readers[id.0] += 1);
+    let mut nodes = graph.nodes.clone();
+    let mut is_folded = vec![false; nodes.len()];
+    for node in &mut nodes {
+        let (Op::Conv2d(conv) | Op::DepthwiseConv2d(conv)) = &mut node.op else {
+            continue;
+        };
+        while let Some(maker) = makers[node.inputs[0].0]
+            && readers[node.inputs[0].0] == 1
+            && let Some(padding) = folded_padding(graph, conv, node.inputs[1], maker)
+        {
+            conv.padding = padding;
+            node.inputs[0] = graph.nodes[maker].inputs[0];
+            is_folded[maker] = true;
+        }
+    }
+    let mut position = 0;
+    nodes.retain(|_| {
+        position += 1;
+        !is_folded[position - 1]
+    });
+    nodes
+}
+
+/// The padding of a convolution that does what node `maker`, if it is a PAD of its input, does.
+fn folded_padding(
+    graph: &Graph,
+    conv: &Conv2d,
+    weights: ValueId,
+    maker: usize,
+) -> Option<Padding2d> {
+    let node = &graph.nodes[maker];
+    let (Op::Pad { pads }, input, output) = (&node.op, node.inputs[0], node.outputs[0]) else {
+        return None;
+    };
+    let &[[0, 0], [top, bottom], [left, right], [0, 0]] = &pads[..] else {
+        return None;
+    };
+    let is_codes = matches!(graph.dtype(output), DType::U8 | DType::I8);
+    if !is_codes || graph.quant(input) != graph.quant(output) {
+        return None;
+    }
+    let padding = Padding2d {
+        top: top + conv.padding.top,
+        bottom: bottom + conv.padding.bottom,
+        left: left + conv.padding.left,
+        right: right + conv.padding.right,
+    };
+    let [_, rows, columns, _] = graph.shape(weights).nhwc()?;
+    let reach = |kernel: usize, dilation: usize| (kernel - 1) * dilation + 1;
+    let (height, width) = (
+        reach(rows, conv.dilation[0]),
+        reach(columns, conv.dilation[1]),
+    );
+    let fits = padding.top.max(padding.bottom) < height && padding.left.max(padding.right) < width;
+    fits.then_some(padding)
 }
 
 /// Makes int8 weights between float activations float, for an engine that has no integer arithmetic.
@@ -162,6 +229,102 @@ mod tests {
         let real = dequantize(&data, &shape, &quant).unwrap();
         assert_eq!(real, [1.0, 2.0, 20.0, 30.0, 5.0, 6.0, 60.0, 70.0]);
         assert!(dequantize(&data, &Shape::from([2, 4]), &quant).is_err());
+    }
+
+    /// A PAD by `pads` and a convolution with a kernel of `kernel` rows and columns, on codes.
+    fn padded_convolution(pads: [[usize; 2]; 4], kernel: usize) -> Graph {
+        let value = |dims: [usize; 4]| Value {
+            info: TensorInfo {
+                name: "t".into(),
+                shape: Shape::from(dims),
+                dtype: DType::U8,
+                quant: Some(QuantParams {
+                    scales: vec![0.5],
+                    zero_points: vec![3],
+                    axis: 0,
+                }),
+            },
+            data: None,
+        };
+        let [batch, rows, columns, channels] =
+            [0, 1, 2, 3].map(|axis| [1, 7, 7, 2][axis] + pads[axis][0] + pads[axis][1]);
+        let mut weights = value([2, kernel, kernel, channels]);
+        weights.data = Some(TensorData::U8(vec![1; 2 * kernel * kernel * channels]));
+        let conv = Conv2d {
+            stride: [2, 2],
+            dilation: [1, 1],
+            padding: Padding2d::default(),
+            activation: Activation::None,
+        };
+        let [out_rows, out_columns] = [rows, columns].map(|size| (size - kernel) / 2 + 1);
+        let node = |op, inputs: &[usize], output: usize| Node {
+            op,
+            inputs: inputs.iter().map(|&id| ValueId(id)).collect(),
+            outputs: vec![ValueId(output)],
+            index: output,
+        };
+        let graph = Graph {
+            values: vec![
+                value([1, 7, 7, 2]),
+                value([batch, rows, columns, channels]),
+                weights,
+                value([batch, out_rows, out_columns, 2]),
+            ],
+            nodes: vec![
+                node(Op::Pad { pads: pads.into() }, &[0], 1),
+                node(Op::Conv2d(conv), &[1, 2], 3),
+            ],
+            inputs: vec![ValueId(0)],
+            outputs: vec![ValueId(3)],
+        };
+        graph.validate("test").unwrap();
+        graph
+    }
+
+    #[test]
+    fn a_pad_becomes_padding_of_the_convolution() {
+        let mut graph = padded_convolution([[0, 0], [0, 1], [1, 2], [0, 0]], 3);
+        graph.nodes = fold_pads(&graph);
+        remove_dead(&mut graph);
+        graph.validate("test").unwrap();
+        let [node] = &graph.nodes[..] else {
+            panic!("{:?}", graph.nodes)
+        };
+        let Op::Conv2d(conv) = node.op else {
+            panic!("{node:?}")
+        };
+        assert_eq!(node.inputs, [ValueId(0), ValueId(1)]);
+        let expected = Padding2d {
+            top: 0,
+            bottom: 1,
+            left: 1,
+            right: 2,
+        };
+        assert_eq!(conv.padding, expected);
+    }
+
+    #[test]
+    fn a_pad_that_is_wider_than_the_kernel_or_needed_elsewhere_stays() {
+        let stays = |graph: &Graph| fold_pads(graph).len() == graph.nodes.len();
+        assert!(stays(&padded_convolution(
+            [[0, 0], [0, 3], [1, 2], [0, 0]],
+            3
+        )));
+        assert!(stays(&padded_convolution(
+            [[0, 0], [0, 1], [0, 1], [0, 1]],
+            3
+        )));
+        assert!(stays(&padded_convolution(
+            [[0, 1], [0, 1], [0, 1], [0, 0]],
+            3
+        )));
+        let mut graph = padded_convolution([[0, 0], [0, 1], [1, 1], [0, 0]], 3);
+        assert!(!stays(&graph));
+        graph.outputs.push(ValueId(1));
+        assert!(stays(&graph));
+        graph.outputs.pop();
+        graph.values[1].info.quant = None;
+        assert!(stays(&graph));
     }
 
     #[test]

@@ -406,6 +406,12 @@ fn check_elementwise(kernels: &Kernels, report: &mut Report) {
                 out[..count].copy_from_slice(&bytes[..count]);
             };
             run("row terms", &terms, report);
+            for (columns, skip) in [(length, 0), (length, length / 2), (3, 1), (2, 1), (4, 0)] {
+                let maxima = |table: &Elementwise, out: &mut [i8]| {
+                    (table.row_maxima)(&a, columns, skip, &mut out[..3 * length / columns]);
+                };
+                run("row maxima", &maxima, report);
+            }
             let back = |table: &Elementwise, out: &mut [i8]| {
                 let mut reals = vec![0.0; 3 * length];
                 (table.dequantize)(&a, &mut reals, 0.07, 11);

@@ -58,6 +58,8 @@ pub struct PackedTaps {
     pub(super) wide: Vec<u8>,
     /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
     pub(super) usable: Vec<bool>,
+    /// For each block, a way to sum its products that the kernel knows by number; 0: the packed form cannot be used.
+    pub(super) plans: Vec<u8>,
 }
 
 impl DepthwiseWeights {

@@ -25,7 +25,12 @@ pub struct Elementwise {
     pub mean_rows: fn(&[i8], &mut [i8], &mut [i32], i32, f32, OutputStage),
     /// [`pack::row_terms`].
     pub row_terms: fn(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]),
+    /// [`scalar::row_maxima`].
+    pub row_maxima: RowMaxima,
 }
+
+/// [`scalar::row_maxima`].
+pub type RowMaxima = fn(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]);
 
 /// A table whose functions are compiled for a set of features.
 macro_rules! elementwise {
@@ -39,6 +44,7 @@ macro_rules! elementwise {
             quantize: elementwise!(scalar::quantize(input: &[f32], out: &mut [i8], scale: f32, stage: OutputStage) $(, $features, $has)?),
             mean_rows: elementwise!(scalar::mean_rows(input: &[i8], out: &mut [i8], sums: &mut [i32], zero_point: i32, scale: f32, stage: OutputStage) $(, $features, $has)?),
             row_terms: elementwise!(pack::row_terms(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]) $(, $features, $has)?),
+            row_maxima: elementwise!(scalar::row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) $(, $features, $has)?),
         };
     };
     ($module:ident::$rule:ident($($argument:ident: $type:ty),*)) => { $module::$rule };

@@ -14,6 +14,8 @@ pub mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
@@ -69,6 +71,9 @@ impl Isa {
             Self::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod"),
             #[cfg(not(target_arch = "aarch64"))]
             Self::NeonDot => false,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => avx512_vnni::is_available(),
+            #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512Vnni => false,
         }
     }
@@ -151,9 +156,15 @@ impl Kernels {
             },
             #[cfg(not(target_arch = "aarch64"))]
             Isa::Neon | Isa::NeonDot => return None,
-            Isa::Avx512Vnni => return None,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Self {
+                isa,
+                gemms: &avx512_vnni::GEMMS,
+                depthwise: avx512_vnni::DEPTHWISE,
+                elementwise: elementwise::AVX512,
+            },
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => return None,
+            Isa::Avx2 | Isa::Avx512Vnni => return None,
         })
     }
 

@@ -29,6 +29,61 @@ pub struct Tile {
     pub offset: i32,
 }
 
+/// A `kr` of this long: a kernel sums several products in int16, as [`PackedWeights::steps`] says. A last group that is
+/// at most half full is packed half as wide.
+pub const LONG_GROUP: usize = 32;
+
+/// Depths of a long group that meet in one lane of int16 lie this far apart.
+const LANES: usize = 8;
+
+impl Tile {
+    fn is_long(&self) -> bool {
+        self.kr == LONG_GROUP
+    }
+
+    /// Elements for one channel in the group that begins at element `start` of a depth.
+    fn group_width(&self, start: usize, depth: usize) -> usize {
+        match self.is_long() && depth - start <= LONG_GROUP / 2 {
+            true => LONG_GROUP / 2,
+            false => self.kr,
+        }
+    }
+
+    /// Elements for one channel in all groups.
+    fn packed_depth(&self, depth: usize) -> usize {
+        match self.is_long() {
+            true => depth.next_multiple_of(LONG_GROUP / 2),
+            false => depth.next_multiple_of(self.kr),
+        }
+    }
+}
+
+/// What a kernel of long groups does with one group of a block: how many products of a lane it sums in int16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// The first two and the last two.
+    Pairs = 0,
+    /// All four.
+    Four = 1,
+    /// Half a group: its two.
+    Half = 2,
+    /// Behind the last group.
+    End = 4,
+}
+
+/// Whether int16 holds the sum of each lane's products, those of depths 8 apart, whatever the activations are.
+fn lanes_fit(weights: &[i8]) -> bool {
+    (0..LANES).all(|lane| {
+        let sum = |sign: i32| -> i32 {
+            let weights = weights.iter().skip(lane).step_by(LANES);
+            weights.map(|&w| (i32::from(w) * sign).max(0)).sum()
+        };
+        let (positive, negative) = (sum(1), sum(-1));
+        127 * positive + 128 * negative <= 32767 && 128 * positive + 127 * negative <= 32768
+    })
+}
+
 /// Weights, bias and scales of one matrix product, packed for one [`Tile`].
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
@@ -37,6 +92,10 @@ pub struct PackedWeights {
     depth: usize,
     /// `[channels / nr][depth / kr][nr][kr]`, both divisions rounded up, filled up with 0.
     data: Vec<i8>,
+    /// `[channels / nr][depth / kr + 1]`; empty unless `kr` is [`LONG_GROUP`].
+    steps: Vec<Step>,
+    /// Of each block, whether the steps hold.
+    steps_fit: Vec<bool>,
     /// Folded bias, filled up with 0 to whole blocks.
     bias: Vec<i32>,
     /// Requantization scales, filled up with 1 to whole blocks.
@@ -118,12 +177,13 @@ impl PackedWeights {
     pub fn new(source: WeightsSource<'_>, tile: Tile) -> Self {
         let (channels, depth) = (source.scales.len(), source.depth());
         let padded = channels.next_multiple_of(tile.nr);
-        let groups = depth.div_ceil(tile.kr);
         let mut packed = Self {
             tile,
             channels,
             depth,
-            data: vec![0; padded * groups * tile.kr],
+            data: vec![0; padded * tile.packed_depth(depth)],
+            steps: Vec::new(),
+            steps_fit: Vec::new(),
             bias: source.bias.to_vec(),
             scales: source.scales.to_vec(),
             row_term_blocks: Vec::with_capacity(padded / tile.nr),
@@ -150,12 +210,14 @@ impl PackedWeights {
         let constant = (self.depth as i32)
             .wrapping_mul(source.input_zero_point)
             .wrapping_mul(row_zero_point);
-        let first = block * self.depth.div_ceil(kr) * nr * kr;
+        let first = block * self.block_bytes();
         for (n, row) in weights.chunks_exact(self.depth.max(1)).enumerate() {
             let mut sum = 0;
             for (k, &weight) in row.iter().enumerate() {
                 let weight = i32::from(weight) - taken_off;
-                self.data[first + (k / kr * nr + n) * kr + k % kr] = weight as i8;
+                let start = k / kr * kr;
+                let width = self.tile.group_width(start, self.depth);
+                self.data[first + start * nr + n * width + k % kr] = weight as i8;
                 sum += weight;
             }
             let bias = &mut self.bias[block * nr + n];
@@ -163,6 +225,31 @@ impl PackedWeights {
                 .wrapping_sub((source.input_zero_point + offset).wrapping_mul(sum))
                 .wrapping_add(constant);
         }
+        if self.tile.is_long() {
+            self.plan_steps(block);
+        }
+    }
+
+    fn plan_steps(&mut self, block: usize) {
+        let Tile { nr, kr, .. } = self.tile;
+        let first = block * self.block_bytes();
+        let mut fits = true;
+        for start in (0..self.depth).step_by(kr) {
+            let width = self.tile.group_width(start, self.depth);
+            let group = &self.data[first + start * nr..][..nr * width];
+            fits &= group.chunks_exact(2 * LANES).all(lanes_fit);
+            self.steps.push(match width {
+                LONG_GROUP if group.chunks_exact(width).all(lanes_fit) => Step::Four,
+                LONG_GROUP => Step::Pairs,
+                _ => Step::Half,
+            });
+        }
+        self.steps.push(Step::End);
+        self.steps_fit.push(fits);
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.tile.packed_depth(self.depth) * self.tile.nr
     }
 
     /// The tile that the weights are packed for.
@@ -192,8 +279,18 @@ impl PackedWeights {
 
     /// Packed bytes of block `block`.
     pub fn block(&self, block: usize) -> &[i8] {
-        let size = self.depth.div_ceil(self.tile.kr) * self.tile.nr * self.tile.kr;
+        let size = self.block_bytes();
         &self.data[block * size..(block + 1) * size]
+    }
+
+    /// How to multiply block `block`; `None` if not even pairs of products fit into int16.
+    ///
+    /// # Panics
+    /// Unless `kr` is [`LONG_GROUP`].
+    pub fn steps(&self, block: usize) -> Option<&[Step]> {
+        let steps = self.depth.div_ceil(LONG_GROUP) + 1;
+        let steps = &self.steps[block * steps..(block + 1) * steps];
+        self.steps_fit[block].then_some(steps)
     }
 
     /// Folded bias of block `block`, `nr` long.
@@ -229,7 +326,8 @@ impl PackedWeights {
 
     /// Bytes of memory that the packed form takes.
     pub fn bytes(&self) -> usize {
-        self.data.len() + 4 * (self.bias.len() + self.scales.len()) + 5 * self.blocks()
+        let words = self.bias.len() + self.scales.len();
+        self.data.len() + 4 * words + 5 * self.blocks() + self.steps.len()
     }
 }
 

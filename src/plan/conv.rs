@@ -1,6 +1,8 @@
 //! Convolutions as matrix products and depthwise rows, shared out to threads by rows of the result.
 
-use super::geometry::{Geometry, MAX_KERNEL_ROWS};
+use std::ops::Range;
+
+use super::geometry::{Geometry, MAX_KERNEL_ROWS, PATCH_ALIGNMENT};
 use super::pool::Pool;
 use crate::kernels::pack::PackedWeights;
 use crate::kernels::requant::OutputStage;
@@ -8,8 +10,8 @@ use crate::kernels::{
     Depthwise, DepthwiseKernel, DepthwiseWeights, GEMM_OVERREAD, Gemm, GemmKernel, Output,
 };
 
-/// Bytes of patches that one product reads: they stay in the first-level cache.
-const PATCH_BYTES: usize = 16 * 1024;
+/// Bytes of activations that one product reads: they stay in the first-level cache while every block of weights passes.
+const PANEL_BYTES: usize = 16 * 1024;
 
 /// A convolution or fully connected layer.
 pub(super) struct Conv {
@@ -26,94 +28,140 @@ pub(super) struct Conv {
 /// [`crate::kernels::Elementwise::row_terms`].
 pub(super) type RowTerms = fn(&[i8], usize, usize, i32, &mut [i32]);
 
-/// A cut of a job's scratch memory.
-struct ConvScratch<'a> {
-    product: &'a mut [i8],
-    terms: &'a mut [i32],
-    patches: &'a mut [i8],
+/// Where results go: element 0 is the first channel made of the first pixel, pixels lie `stride` apart.
+pub(super) struct Target<'a> {
+    pub out: &'a mut [i8],
+    pub stride: usize,
 }
 
 impl Conv {
-    fn depth(&self) -> usize {
-        self.weights.depth()
+    /// Output channels.
+    pub fn channels(&self) -> usize {
+        self.weights.channels()
     }
 
-    fn tile_rows(&self) -> usize {
-        let rows = (PATCH_BYTES / self.depth()).clamp(1, 256);
+    /// Every block of output channels.
+    pub fn all_blocks(&self) -> Range<usize> {
+        0..self.weights.blocks()
+    }
+
+    fn panel_rows(&self) -> usize {
+        let rows = (PANEL_BYTES / self.row_stride()).clamp(1, 1024);
         rows.next_multiple_of(self.kernel.tile.mr)
+    }
+
+    /// From one row of activations to the next: patches begin on whole vectors.
+    fn row_stride(&self) -> usize {
+        let depth = self.weights.depth();
+        match self.geometry.is_pointwise() {
+            true => depth,
+            false => depth.next_multiple_of(PATCH_ALIGNMENT),
+        }
+    }
+
+    /// Bytes of the scratch of a thread: the kernel's own, the rows' terms, patches.
+    fn parts(&self) -> [usize; 3] {
+        let product = self.kernel.scratch_bytes(self.weights.depth());
+        let rows = self.panel_rows();
+        let patches = match self.geometry.is_pointwise() {
+            true => 0,
+            false => rows * self.row_stride() + GEMM_OVERREAD,
+        };
+        [product, 4 * rows, patches].map(|bytes| bytes.next_multiple_of(64))
     }
 
     /// Bytes of scratch for one thread.
     pub fn job_scratch(&self) -> usize {
-        let patches = match self.geometry.is_pointwise() {
-            true => 0,
-            false => self.tile_rows() * self.depth() + GEMM_OVERREAD,
-        };
-        (self.product_scratch() + 4 * self.tile_rows() + patches).next_multiple_of(64)
-    }
-
-    fn product_scratch(&self) -> usize {
-        self.kernel.scratch_bytes(self.depth()).next_multiple_of(64)
-    }
-
-    fn cut<'a>(&self, scratch: &'a mut [i8]) -> ConvScratch<'a> {
-        let (product, rest) = scratch.split_at_mut(self.product_scratch());
-        let (terms, patches) = rest.split_at_mut(4 * self.tile_rows());
-        ConvScratch {
-            product,
-            terms: bytemuck::cast_slice_mut(terms),
-            patches,
-        }
+        self.parts().iter().sum()
     }
 
     /// `input` holds whole pictures and [`GEMM_OVERREAD`] bytes behind them; `out` their results.
     pub fn run(&self, input: &[i8], out: &mut [i8], scratch: &mut [i8], pool: &Pool) {
-        let channels = self.weights.channels();
-        let rows = pool.rows_per_job(out.len() / channels, self.kernel.tile.mr);
+        let channels = self.channels();
+        let rows = out.len() / channels;
+        if rows == 1 {
+            return self.run_single_row(input, out, scratch, pool);
+        }
+        let job_rows = pool.rows_per_job(rows, self.kernel.tile.mr);
         let jobs = out
-            .chunks_mut(rows * channels)
+            .chunks_mut(job_rows * channels)
             .zip(scratch.chunks_mut(self.job_scratch()))
             .enumerate();
         pool.share(jobs, &|(job, (out, scratch))| {
-            self.run_rows(*job * rows, input, out, self.cut(scratch));
+            let first = *job * job_rows;
+            let stride = channels;
+            let pixels = first..first + out.len() / channels;
+            self.run_pixels(
+                pixels,
+                self.all_blocks(),
+                input,
+                Target { out, stride },
+                scratch,
+            );
         });
     }
 
-    fn run_rows(&self, first: usize, input: &[i8], out: &mut [i8], scratch: ConvScratch<'_>) {
-        let (depth, channels) = (self.depth(), self.weights.channels());
-        let tile_rows = self.tile_rows();
-        for (tile, out) in out.chunks_mut(tile_rows * channels).enumerate() {
-            let start = first + tile * tile_rows;
-            let rows = out.len() / channels;
+    /// One pixel, its channels shared out.
+    fn run_single_row(&self, input: &[i8], out: &mut [i8], scratch: &mut [i8], pool: &Pool) {
+        let blocks = pool.rows_per_job(self.weights.blocks(), 1);
+        let jobs = out
+            .chunks_mut(blocks * self.weights.tile().nr)
+            .zip(scratch.chunks_mut(self.job_scratch()))
+            .enumerate();
+        pool.share(jobs, &|(job, (out, scratch))| {
+            let first = *job * blocks;
+            let stride = out.len();
+            let blocks = first..(first + blocks).min(self.weights.blocks());
+            self.run_pixels(0..1, blocks, input, Target { out, stride }, scratch);
+        });
+    }
+
+    /// Some blocks of channels of some output pixels, counted over all pictures of `input`, which has
+    /// [`GEMM_OVERREAD`] bytes behind them.
+    pub fn run_pixels(
+        &self,
+        pixels: Range<usize>,
+        blocks: Range<usize>,
+        input: &[i8],
+        target: Target<'_>,
+        scratch: &mut [i8],
+    ) {
+        let [product, terms, _] = self.parts();
+        let (product, rest) = scratch.split_at_mut(product);
+        let (terms, patches) = rest.split_at_mut(terms);
+        let terms: &mut [i32] = bytemuck::cast_slice_mut(terms);
+        let (depth, a_stride) = (self.weights.depth(), self.row_stride());
+        for start in pixels.clone().step_by(self.panel_rows()) {
+            let rows = self.panel_rows().min(pixels.end - start);
             let a = if self.geometry.is_pointwise() {
                 &input[start * depth..]
             } else {
                 let fill = self.input_zero_point;
                 self.geometry
-                    .gather(start, rows, input, scratch.patches, fill);
-                &*scratch.patches
+                    .gather(start..start + rows, input, patches, a_stride, fill);
+                &*patches
             };
-            let terms = &mut scratch.terms[..rows];
-            let terms = match self.weights.has_row_terms() {
+            let terms = &mut terms[..rows];
+            let row_terms = match self.weights.has_row_terms() {
                 false => &[],
                 true => {
-                    (self.row_terms)(a, depth, depth, self.weight_zero_point, terms);
+                    (self.row_terms)(a, a_stride, depth, self.weight_zero_point, terms);
                     &*terms
                 }
             };
             self.kernel.run(Gemm {
                 a,
-                a_stride: depth,
+                a_stride,
                 rows,
                 weights: &self.weights,
-                blocks: 0..self.weights.blocks(),
+                blocks: blocks.clone(),
                 out: Output::Codes {
-                    out,
-                    row_terms: terms,
+                    out: &mut target.out[(start - pixels.start) * target.stride..],
+                    row_terms,
                     stage: self.stage,
                 },
-                out_stride: channels,
-                scratch: scratch.product,
+                out_stride: target.stride,
+                scratch: product,
             });
         }
     }
@@ -132,6 +180,7 @@ pub(super) struct DepthwiseConv {
 }
 
 /// Some channels of a depthwise convolution, on pixels that hold these channels only or more.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct ChannelRange {
     pub first: usize,
     pub count: usize,
@@ -142,7 +191,8 @@ pub(super) struct ChannelRange {
 }
 
 impl DepthwiseConv {
-    fn all_channels(&self) -> ChannelRange {
+    /// Every channel, of pixels that hold no other.
+    pub fn all_channels(&self) -> ChannelRange {
         let channels = self.weights.channels;
         ChannelRange {
             first: 0,
@@ -153,7 +203,7 @@ impl DepthwiseConv {
     }
 
     /// Elements of an input row whose channels are repeated as often as they are read.
-    fn row_elements(&self) -> usize {
+    pub fn row_elements(&self) -> usize {
         self.geometry.input[1] * self.weights.channels
     }
 

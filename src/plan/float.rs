@@ -48,7 +48,8 @@ impl FloatConv {
                 let a = if self.geometry.is_pointwise() {
                     &input[first * depth..][..rows * depth]
                 } else {
-                    self.geometry.gather(first, rows, input, patches, 0.0);
+                    let pixels = first..first + rows;
+                    self.geometry.gather(pixels, input, patches, depth, 0.0);
                     &patches[..rows * depth]
                 };
                 let product = MatrixProduct {

@@ -1,5 +1,10 @@
 //! Where windowed operators read.
 
+use std::ops::Range;
+
+/// Patches begin at multiples of so many elements where that speeds up their use.
+pub(super) const PATCH_ALIGNMENT: usize = 16;
+
 /// A window that slides over pictures `[rows][columns][channels]`. Sizes are `[rows, columns]`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Geometry {
@@ -32,36 +37,75 @@ impl Geometry {
         self.window[0] * self.window[1] * self.channels
     }
 
-    /// Lays the windows of `rows` output pixels from `first` on side by side. Outside the pictures lies `fill`.
+    /// Lays the windows of some output pixels, counted over all pictures, side by side, `stride` elements apart. Outside
+    /// the pictures lies `fill`. What lies between the windows does not matter and may be overwritten, as may up to
+    /// [`PATCH_ALIGNMENT`] elements behind the last one if there are any.
     pub fn gather<T: Copy>(
         &self,
-        first: usize,
-        rows: usize,
+        pixels: Range<usize>,
         input: &[T],
         patches: &mut [T],
+        stride: usize,
         fill: T,
     ) {
-        let pixels = self.out[0] * self.out[1];
-        let patches = patches.chunks_exact_mut(self.depth()).take(rows);
-        for (row, patch) in patches.enumerate() {
-            let (image, pixel) = ((first + row) / pixels, (first + row) % pixels);
-            let (y, x) = (pixel / self.out[1], pixel % self.out[1]);
+        let picture = self.out[0] * self.out[1];
+        let mut pixel = pixels.start;
+        while pixel < pixels.end {
+            let (image, y, x) = (
+                pixel / picture,
+                pixel % picture / self.out[1],
+                pixel % self.out[1],
+            );
+            let count = (self.out[1] - x).min(pixels.end - pixel);
             let input = &input[image * self.image()..][..self.image()];
-            let lines = patch.chunks_exact_mut(self.window[1] * self.channels);
-            for (i, line) in lines.enumerate() {
-                let source = y * self.stride[0] + i * self.dilation[0];
-                let source = source.checked_sub(self.padding[0]);
-                match source.filter(|&source| source < self.input[0]) {
-                    Some(source) => self.gather_line(input, source, x, line, fill),
-                    None => line.fill(fill),
+            let patches = &mut patches[(pixel - pixels.start) * stride..];
+            self.gather_row(input, y, x..x + count, patches, stride, fill);
+            pixel += count;
+        }
+    }
+
+    /// The windows of some pixels of one output row.
+    fn gather_row<T: Copy>(
+        &self,
+        input: &[T],
+        y: usize,
+        columns: Range<usize>,
+        patches: &mut [T],
+        stride: usize,
+        fill: T,
+    ) {
+        let line = self.window[1] * self.channels;
+        let (padding, width) = (self.padding[1], self.input[1]);
+        // Pixels whose windows lie inside the row, with a whole vector readable from where each line begins.
+        let first = padding.div_ceil(self.stride[1]);
+        let needed = line.max(PATCH_ALIGNMENT).div_ceil(self.channels);
+        let last = (width + padding).checked_sub(needed);
+        let end = last.map_or(0, |last| last / self.stride[1] + 1);
+        let is_narrow = self.dilation[1] == 1 && line <= PATCH_ALIGNMENT;
+        for (at, x) in columns.enumerate() {
+            let patch = &mut patches[at * stride..];
+            let is_inside = (first..end).contains(&x);
+            for i in 0..self.window[0] {
+                let source = (y * self.stride[0] + i * self.dilation[0])
+                    .checked_sub(self.padding[0])
+                    .filter(|&source| source < self.input[0]);
+                let row = source
+                    .map(|row| &input[row * width * self.channels..][..width * self.channels]);
+                let patch = &mut patch[i * line..];
+                match row {
+                    Some(row) if is_narrow && is_inside && patch.len() >= PATCH_ALIGNMENT => {
+                        let start = (x * self.stride[1] - padding) * self.channels;
+                        patch[..PATCH_ALIGNMENT].copy_from_slice(&row[start..][..PATCH_ALIGNMENT]);
+                    }
+                    Some(row) => self.gather_line(row, x, &mut patch[..line], fill),
+                    None => patch[..line].fill(fill),
                 }
             }
         }
     }
 
-    fn gather_line<T: Copy>(&self, input: &[T], row: usize, x: usize, line: &mut [T], fill: T) {
+    fn gather_line<T: Copy>(&self, row: &[T], x: usize, line: &mut [T], fill: T) {
         let (width, channels) = (self.input[1], self.channels);
-        let row = &input[row * width * channels..][..width * channels];
         let start = (x * self.stride[1]).checked_sub(self.padding[1]);
         if let (1, Some(start)) = (self.dilation[1], start)
             && start + self.window[1] <= width
@@ -181,10 +225,41 @@ mod tests {
 
     #[test]
     fn windows_are_laid_side_by_side() {
-        let mut patches = [0; 16];
-        GEOMETRY.gather(0, 4, &[1, 2, 3, 4, 5, 6], &mut patches, 9);
-        assert_eq!(patches[..8], [9, 9, 9, 1, 9, 9, 2, 3]);
-        assert_eq!(patches[8..], [9, 1, 9, 4, 2, 3, 5, 6]);
+        let mut patches = [0; 20];
+        GEOMETRY.gather(0..4, &[1, 2, 3, 4, 5, 6], &mut patches, 5, 9);
+        assert_eq!(patches[..10], [9, 9, 9, 1, 0, 9, 9, 2, 3, 0]);
+        assert_eq!(patches[10..], [9, 1, 9, 4, 0, 2, 3, 5, 6, 0]);
+    }
+
+    /// Wide rows are copied a vector at a time.
+    #[test]
+    fn narrow_windows_of_wide_rows_are_laid_side_by_side() {
+        let geometry = Geometry {
+            input: [5, 23],
+            channels: 3,
+            out: [3, 12],
+            window: [3, 3],
+            stride: [2, 2],
+            dilation: [1, 1],
+            padding: [1, 1],
+        };
+        let input: Vec<i32> = (0..5 * 23 * 3).collect();
+        for (first, stride) in [(0, 27), (7, 32)] {
+            let mut patches = vec![-1; (36 - first) * stride];
+            geometry.gather(first..36, &input, &mut patches, stride, -9);
+            for (at, patch) in patches.chunks_exact(stride).enumerate() {
+                let (y, x) = ((first + at) / 12, (first + at) % 12);
+                for (tap, &got) in patch[..27].iter().enumerate() {
+                    let (row, column) = (2 * y + tap / 9, 2 * x + tap / 3 % 3);
+                    let is_outside = row < 1 || column < 1 || row > 5 || column > 23;
+                    let expected = match is_outside {
+                        true => -9,
+                        false => (((row - 1) * 23 + column - 1) * 3 + tap % 3) as i32,
+                    };
+                    assert_eq!(got, expected, "{at} {tap}");
+                }
+            }
+        }
     }
 
     #[test]

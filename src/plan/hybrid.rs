@@ -112,7 +112,8 @@ impl HybridConv {
                 }
                 a
             } else {
-                self.geometry.gather(start, rows, input, patches, 0.0);
+                let pixels = start..start + rows;
+                self.geometry.gather(pixels, input, patches, depth, 0.0);
                 for (row, quant) in quants.iter_mut().enumerate() {
                     *quant = self.picture_quant(start + row, input, &mut picture);
                 }

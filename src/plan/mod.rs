@@ -3,6 +3,7 @@
 //! [`Plan::compile`] does all checking. [`Plan::run`] cannot fail and does not allocate.
 
 mod arena;
+mod block;
 mod conv;
 mod float;
 mod geometry;
@@ -10,7 +11,10 @@ mod hybrid;
 mod lower;
 mod movement;
 mod pool;
+mod post_process;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use arena::Arena;
 pub use pool::{MAX_THREADS, Pool, Resident};
@@ -59,10 +63,12 @@ pub struct CompileOptions {
 pub struct StepSummary {
     /// Position of the operator in the model file.
     pub index: usize,
-    pub op: &'static str,
+    pub op: String,
     pub output: TensorInfo,
-    pub kernel: &'static str,
+    pub kernel: String,
     pub macs: u64,
+    /// Bytes of its inputs, outputs and weights.
+    pub bytes: u64,
 }
 
 impl Plan {
@@ -118,7 +124,7 @@ impl Plan {
     pub fn run(&self, arena: &mut Arena, pool: &Pool) {
         pool.enter(|| {
             for step in &self.steps {
-                step.run(arena, pool);
+                step.run(arena, pool, &self.kernels.elementwise);
             }
         });
     }
@@ -128,7 +134,7 @@ impl Plan {
         pool.enter(|| {
             let time = |step: &Step| {
                 let start = Instant::now();
-                step.run(arena, pool);
+                step.run(arena, pool, &self.kernels.elementwise);
                 start.elapsed()
             };
             self.steps.iter().map(time).collect()
@@ -169,10 +175,11 @@ impl Plan {
     pub fn steps(&self) -> impl ExactSizeIterator<Item = StepSummary> {
         self.steps.iter().map(|step| StepSummary {
             index: step.index,
-            op: step.op,
+            op: step.op.clone(),
             output: step.output.clone(),
-            kernel: step.kernel_name(),
+            kernel: step.kernel_name(&self.kernels.elementwise),
             macs: step.macs,
+            bytes: step.bytes_moved(),
         })
     }
 

@@ -1,14 +1,15 @@
 //! One step of a plan: what it does, and where its inputs and outputs lie.
 
 use super::arena::{Arena, Slot};
+use super::block::Block;
 use super::conv::{Conv, DepthwiseConv};
 use super::float::{FloatBinary, FloatConv, FloatDepthwiseConv, FloatUnary};
 use super::hybrid::HybridConv;
 use super::movement::Movement;
 use super::pool::Pool;
-use crate::kernels::postprocess::{
-    PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
-};
+use super::post_process::PostProcess;
+use crate::kernels::Elementwise;
+use crate::kernels::postprocess::PostProcessScratch;
 use crate::kernels::requant::OutputStage;
 use crate::kernels::scalar::{self, AddParams, BilinearAxis, MulParams, SoftmaxTable};
 use crate::tensor::TensorInfo;
@@ -17,10 +18,11 @@ use crate::tensor::TensorInfo;
 pub(super) struct Step {
     /// Position of the operator in the model file.
     pub index: usize,
-    pub op: &'static str,
+    pub op: String,
     /// The first value that it makes, in the element type of the file.
     pub output: TensorInfo,
     pub macs: u64,
+    pub weight_bytes: usize,
     pub kind: Kind,
     pub inputs: Vec<Slot>,
     pub outputs: Vec<Slot>,
@@ -29,6 +31,7 @@ pub(super) struct Step {
 
 /// What a step does.
 pub(super) enum Kind {
+    Block(Box<Block>),
     Conv(Box<Conv>),
     Depthwise(Box<DepthwiseConv>),
     HybridConv(Box<HybridConv>),
@@ -95,18 +98,6 @@ pub(super) struct Resize<Axis> {
     pub columns: Vec<Axis>,
 }
 
-/// Detection post-processing.
-pub(super) struct PostProcess {
-    pub options: PostProcessOptions,
-    /// `[anchors, 4]`
-    pub anchors: Vec<f32>,
-    /// Quantization of box encodings and scores, `None` if they are f32.
-    pub encodings: Option<(f32, i32)>,
-    pub scores: Option<(f32, i32)>,
-    /// Which of the arena's states is its own.
-    pub state: usize,
-}
-
 /// uint8 codes to int8 codes and back.
 pub(super) fn flip_sign(input: &[i8], out: &mut [i8]) {
     for (out, &code) in out.iter_mut().zip(input) {
@@ -118,17 +109,15 @@ impl Step {
     /// The state that the step needs in an arena.
     pub fn post_process_scratch(&self) -> Option<PostProcessScratch> {
         match &self.kind {
-            Kind::PostProcess(post) => {
-                let anchors = post.anchors.len() / 4;
-                Some(PostProcessScratch::new(&post.options, anchors))
-            }
+            Kind::PostProcess(post) => Some(post.new_scratch()),
             _ => None,
         }
     }
 
     /// Name of the kernel that does the work.
-    pub fn kernel_name(&self) -> &'static str {
-        match &self.kind {
+    pub fn kernel_name(&self, table: &Elementwise) -> String {
+        let name = match &self.kind {
+            Kind::Block(block) => return block.kernel_names(),
             Kind::Conv(conv) => conv.kernel.name,
             Kind::Depthwise(conv) => conv.kernel.name,
             Kind::HybridConv(conv) => conv.kernel.name,
@@ -136,32 +125,42 @@ impl Step {
             Kind::FloatDepthwise(_) => "f32_depthwise_scalar",
             Kind::FloatBinary(_) => "f32_binary_scalar",
             Kind::Float(unary) => unary.kernel_name(),
-            Kind::Add(_) => "i8_add_scalar",
-            Kind::Mul(_) => "i8_mul_scalar",
+            Kind::Add(_) => return format!("i8_add_{}", table.suffix),
+            Kind::Mul(_) => return format!("i8_mul_{}", table.suffix),
             Kind::Table(_) => "i8_table_scalar",
             Kind::Move(_) => "copy",
             Kind::MaxPool(_) => "i8_max_pool_scalar",
             Kind::AveragePool { .. } => "i8_average_pool_scalar",
-            Kind::Mean(_) => "i8_mean_scalar",
+            Kind::Mean(_) => return format!("i8_mean_{}", table.suffix),
             Kind::Softmax { .. } => "i8_softmax_scalar",
             Kind::ResizeNearest(_) => "i8_resize_nearest_scalar",
             Kind::ResizeBilinear(_) => "i8_resize_bilinear_scalar",
-            Kind::Quantize { .. } => "f32_quantize_scalar",
-            Kind::Dequantize { .. } => "i8_dequantize_scalar",
+            Kind::Quantize { .. } => return format!("f32_quantize_{}", table.suffix),
+            Kind::Dequantize { .. } => return format!("i8_dequantize_{}", table.suffix),
             Kind::ArgMax { .. } => "i8_arg_max_scalar",
-            Kind::PostProcess(_) => "f32_post_process",
+            Kind::PostProcess(post) => post.kernel_name(),
             Kind::FlipSign => "flip_sign",
-        }
+        };
+        name.to_owned()
+    }
+
+    /// Bytes of inputs, outputs and weights.
+    pub fn bytes_moved(&self) -> u64 {
+        let slots = self.inputs.iter().chain(&self.outputs);
+        (slots.map(|slot| slot.bytes).sum::<usize>() + self.weight_bytes) as u64
     }
 
     /// Does the work.
-    pub fn run(&self, arena: &mut Arena, pool: &Pool) {
+    pub fn run(&self, arena: &mut Arena, pool: &Pool, table: &Elementwise) {
         if let Kind::PostProcess(post) = &self.kind {
-            return self.post_process(post, arena);
+            return post.run(&self.inputs, &self.outputs, self.scratch, arena);
         }
         let memory = arena.bytes_mut();
+        if let Kind::Block(block) = &self.kind {
+            return self.run_block(block, memory, pool);
+        }
         if let Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) = self.kind {
-            return self.run_binary(memory, pool);
+            return self.run_binary(memory, pool, table);
         }
         let (input, out, scratch) = (self.inputs[0], self.outputs[0], self.scratch);
         let [input, out, scratch] =
@@ -187,7 +186,7 @@ impl Step {
                     scalar::average_pool(pool, input, out, sums, *code_offset, stage);
                 });
             }
-            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch)),
+            Kind::Mean(mean) => mean.run(codes, out, bytemuck::cast_slice_mut(scratch), table),
             Kind::Softmax { table, depth } => table.apply(*depth, codes, out),
             Kind::ResizeNearest(resize) => resize.each(codes, out, |width, input, out| {
                 let (rows, columns) = (&resize.rows, &resize.columns);
@@ -198,16 +197,36 @@ impl Step {
                 scalar::resize_bilinear(input, width, resize.channels, rows, columns, out);
             }),
             Kind::Quantize { scale, stage } => {
-                scalar::quantize(bytemuck::cast_slice(codes), out, *scale, *stage);
+                (table.quantize)(bytemuck::cast_slice(codes), out, *scale, *stage);
             }
             Kind::Dequantize { scale, zero_point } => {
-                scalar::dequantize(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
+                (table.dequantize)(codes, bytemuck::cast_slice_mut(out), *scale, *zero_point);
             }
             Kind::ArgMax { axis, inner } => {
                 scalar::arg_max(codes, bytemuck::cast_slice_mut(out), *axis, *inner);
             }
             Kind::FlipSign => flip_sign(codes, out),
-            Kind::Add(_) | Kind::Mul(_) | Kind::FloatBinary(_) | Kind::PostProcess(_) => {}
+            Kind::Block(_)
+            | Kind::Add(_)
+            | Kind::Mul(_)
+            | Kind::FloatBinary(_)
+            | Kind::PostProcess(_) => {}
+        }
+    }
+
+    fn run_block(&self, block: &Block, memory: &mut [i8], pool: &Pool) {
+        let (input, out) = (self.inputs[0].readable(), self.outputs[0].range());
+        match self.inputs.get(1) {
+            Some(residual) if *residual != self.inputs[0] => {
+                let ranges = [input, residual.range(), out, self.scratch.range()];
+                let [input, residual, out, scratch] = disjoint(memory, ranges);
+                block.run(input, Some(residual), out, scratch, pool);
+            }
+            residual => {
+                let [input, out, scratch] = disjoint(memory, [input, out, self.scratch.range()]);
+                let residual = residual.map(|slot| &input[..slot.bytes]);
+                block.run(input, residual, out, scratch, pool);
+            }
         }
     }
 
@@ -224,7 +243,7 @@ impl Step {
     }
 
     /// Two inputs, the second repeating along the first.
-    fn run_binary(&self, memory: &mut [i8], pool: &Pool) {
+    fn run_binary(&self, memory: &mut [i8], pool: &Pool, table: &Elementwise) {
         let [a, b] = [self.inputs[0], self.inputs[1]];
         let run = |a: &[i8], b: &[i8], out: &mut [i8]| {
             let rows = pool.rows_per_job(out.len() / b.len().max(1), 1) * b.len();
@@ -237,8 +256,8 @@ impl Step {
                 .zip(b.chunks(rows).cycle())
                 .zip(out.chunks_mut(rows));
             pool.share(jobs, &|((a, b), out)| match &self.kind {
-                Kind::Add(params) => scalar::add(params, a, b, out),
-                Kind::Mul(params) => scalar::mul(params, a, b, out),
+                Kind::Add(params) => (table.add)(params, a, b, out),
+                Kind::Mul(params) => (table.mul)(params, a, b, out),
                 Kind::FloatBinary(binary) => binary.run(a, b, out),
                 _ => {}
             });
@@ -251,69 +270,10 @@ impl Step {
             run(a, b, out);
         }
     }
-
-    fn post_process(&self, post: &PostProcess, arena: &mut Arena) {
-        let (memory, states) = arena.parts();
-        let [boxes, classes, scores, count] = [0, 1, 2, 3].map(|at| self.outputs[at].range());
-        let [encodings, raw_scores] = [self.inputs[0].range(), self.inputs[1].range()];
-        let ranges = [
-            encodings,
-            raw_scores,
-            self.scratch.range(),
-            boxes,
-            classes,
-            scores,
-            count,
-        ];
-        let [
-            encodings,
-            raw_scores,
-            scratch,
-            boxes,
-            classes,
-            scores,
-            count,
-        ] = disjoint(memory, ranges);
-        let floats: &mut [f32] = bytemuck::cast_slice_mut(scratch);
-        let quantized = post.encodings.map_or(0, |_| encodings.len());
-        let (real_encodings, rest) = floats.split_at_mut(quantized);
-        let encodings = real_values(encodings, post.encodings, real_encodings);
-        let quantized = post.scores.map_or(0, |_| raw_scores.len());
-        let real_scores = real_values(raw_scores, post.scores, &mut rest[..quantized]);
-        let count: &mut [f32] = bytemuck::cast_slice_mut(count);
-        detection_post_process(
-            &post.options,
-            encodings,
-            real_scores,
-            &post.anchors,
-            &mut states[post.state],
-            PostProcessOutputs {
-                boxes: bytemuck::cast_slice_mut(boxes),
-                classes: bytemuck::cast_slice_mut(classes),
-                scores: bytemuck::cast_slice_mut(scores),
-                count: &mut count[0],
-            },
-        );
-    }
-}
-
-/// Codes as real values in `scratch`, or the real values where they lie.
-fn real_values<'a>(
-    bytes: &'a [i8],
-    quant: Option<(f32, i32)>,
-    scratch: &'a mut [f32],
-) -> &'a [f32] {
-    match quant {
-        Some((scale, zero_point)) => {
-            scalar::dequantize(bytes, scratch, scale, zero_point);
-            scratch
-        }
-        None => bytemuck::cast_slice(bytes),
-    }
 }
 
 /// Pieces of the arena, each on its own.
-fn disjoint<const N: usize>(
+pub(super) fn disjoint<const N: usize>(
     memory: &mut [i8],
     ranges: [std::ops::Range<usize>; N],
 ) -> [&mut [i8]; N] {
@@ -339,11 +299,11 @@ impl Pooling {
 }
 
 impl Mean {
-    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32]) {
+    fn run(&self, input: &[i8], out: &mut [i8], sums: &mut [i32], table: &Elementwise) {
         let sums = &mut sums[..self.channels];
         let images = input.chunks_exact(self.rows * self.channels);
         for (input, out) in images.zip(out.chunks_exact_mut(self.channels)) {
-            scalar::mean_rows(input, out, sums, self.zero_point, self.scale, self.stage);
+            (table.mean_rows)(input, out, sums, self.zero_point, self.scale, self.stage);
         }
     }
 }

@@ -3,17 +3,18 @@
 use super::{Frame, PixelFormat, YuvRange};
 
 /// Factors of BT.601: of Y less `black` in 1/2^14, of U - 128 and V - 128 in 1/2^13.
-struct Matrix {
-    black: i16,
-    luma: i16,
-    v_to_red: i16,
-    u_to_green: i16,
-    v_to_green: i16,
-    u_to_blue: i16,
+#[derive(Clone, Copy, Debug)]
+pub struct YuvMatrix {
+    pub black: i16,
+    pub luma: i16,
+    pub v_to_red: i16,
+    pub u_to_green: i16,
+    pub v_to_green: i16,
+    pub u_to_blue: i16,
 }
 
 /// ITU-R BT.601 with Y of 16 to 235 and chroma of 16 to 240: the factors of full range times 255/219 and 255/224.
-const LIMITED: Matrix = Matrix {
+const LIMITED: YuvMatrix = YuvMatrix {
     black: 16,
     luma: 19_077,
     v_to_red: 13_075,
@@ -23,7 +24,7 @@ const LIMITED: Matrix = Matrix {
 };
 
 /// ITU-R BT.601 with 0 to 255 for all, as JFIF writes it: 1.402, -0.344136, -0.714136, 1.772.
-const FULL: Matrix = Matrix {
+const FULL: YuvMatrix = YuvMatrix {
     black: 0,
     luma: 16_384,
     v_to_red: 11_485,
@@ -32,15 +33,69 @@ const FULL: Matrix = Matrix {
     u_to_blue: 14_516,
 };
 
-/// Pixels converted at a time.
-const BLOCK: usize = 16;
+/// Pairs of pixels converted at a time.
+const PAIRS: usize = 16;
 
-/// The Y of [`BLOCK`] pixels, and the U and V of their pairs.
-#[derive(Default)]
-struct Block {
-    y: [u8; BLOCK],
-    u: [u8; BLOCK / 2],
-    v: [u8; BLOCK / 2],
+/// `P` pairs of neighbours: the Y of the left and of the right pixels, and the U and V of both.
+struct Block<const P: usize> {
+    left: [u8; P],
+    right: [u8; P],
+    u: [u8; P],
+    v: [u8; P],
+}
+
+/// A row of YUV: of Y U Y V; of Y and of U V; of Y, of U and of V.
+#[derive(Clone, Copy, Debug)]
+pub enum YuvRow<'a> {
+    Yuyv(&'a [u8]),
+    Nv12(&'a [u8], &'a [u8]),
+    I420(&'a [u8], &'a [u8], &'a [u8]),
+}
+
+impl YuvRow<'_> {
+    /// The pairs from `first` on.
+    #[inline(always)]
+    fn block<const P: usize>(&self, first: usize) -> Block<P> {
+        let mut block = Block {
+            left: [0; P],
+            right: [0; P],
+            u: [0; P],
+            v: [0; P],
+        };
+        match *self {
+            Self::Yuyv(row) => {
+                let pairs = &row.as_chunks::<4>().0[first..][..P];
+                for (i, &pair) in pairs.iter().enumerate() {
+                    let pair = u32::from_le_bytes(pair);
+                    (block.left[i], block.u[i]) = (pair as u8, (pair >> 8) as u8);
+                    (block.right[i], block.v[i]) = ((pair >> 16) as u8, (pair >> 24) as u8);
+                }
+            }
+            Self::Nv12(luma, chroma) => {
+                block.load_luma(luma, first);
+                let pairs = &chroma.as_chunks::<2>().0[first..][..P];
+                for (i, &[u, v]) in pairs.iter().enumerate() {
+                    (block.u[i], block.v[i]) = (u, v);
+                }
+            }
+            Self::I420(luma, us, vs) => {
+                block.load_luma(luma, first);
+                block.u.copy_from_slice(&us[first..][..P]);
+                block.v.copy_from_slice(&vs[first..][..P]);
+            }
+        }
+        block
+    }
+}
+
+impl<const P: usize> Block<P> {
+    #[inline(always)]
+    fn load_luma(&mut self, row: &[u8], first: usize) {
+        let pairs = &row.as_chunks::<2>().0[first..][..P];
+        for (i, &[left, right]) in pairs.iter().enumerate() {
+            (self.left[i], self.right[i]) = (left, right);
+        }
+    }
 }
 
 /// The upper half of a product: `a * b / 2^16`, rounded down.
@@ -49,7 +104,7 @@ fn high(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b)) >> 16) as i16
 }
 
-impl Matrix {
+impl YuvMatrix {
     fn of(range: YuvRange) -> &'static Self {
         match range {
             YuvRange::Limited => &LIMITED,
@@ -57,48 +112,52 @@ impl Matrix {
         }
     }
 
-    /// Packed RGB. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times the factors, less 16.
+    /// Writes the pixels of a block. Sums are in 1/32, which 16 bits hold: 7 bits more for luma, 8 for chroma, times
+    /// the factors, less 16.
     #[inline(always)]
-    fn convert(&self, block: &Block) -> [u8; 3 * BLOCK] {
-        let mut chroma = [[0i16; BLOCK / 2]; 3];
-        let [red, green, blue] = &mut chroma;
-        let sums = red.iter_mut().zip(green).zip(blue);
-        for (((red, green), blue), (&u, &v)) in sums.zip(block.u.iter().zip(&block.v)) {
-            let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
-            *red = high(v, self.v_to_red);
-            *green = high(u, self.u_to_green) + high(v, self.v_to_green);
-            *blue = high(u, self.u_to_blue);
-        }
-        let mut luma = [0i16; BLOCK];
-        for (luma, &y) in luma.iter_mut().zip(&block.y) {
-            *luma = high((i16::from(y) - self.black) << 7, self.luma) + 16;
-        }
-        let mut planes = [[0u8; BLOCK]; 3];
-        for (plane, chroma) in planes.iter_mut().zip(&chroma) {
-            for (i, (value, luma)) in plane.iter_mut().zip(&luma).enumerate() {
-                *value = ((luma + chroma[i / 2]) >> 5).clamp(0, 255) as u8;
+    fn convert<const P: usize, const N: usize>(&self, block: &Block<P>, out: &mut [[[u8; N]; 2]]) {
+        assert_eq!(out.len(), P);
+        let luma = |y: u8| high((i16::from(y) - self.black) << 7, self.luma) + 16;
+        let byte = |sum: i16| (sum >> 5).clamp(0, 255) as u8;
+        for (i, out) in out.iter_mut().enumerate() {
+            let (u, v) = (i16::from(block.u[i]) - 128, i16::from(block.v[i]) - 128);
+            let (u, v) = (u << 8, v << 8);
+            let red = high(v, self.v_to_red);
+            let green = high(u, self.u_to_green) + high(v, self.v_to_green);
+            let blue = high(u, self.u_to_blue);
+            for (out, y) in out.iter_mut().zip([block.left[i], block.right[i]]) {
+                let luma = luma(y);
+                *out = pixel([byte(luma + red), byte(luma + green), byte(luma + blue)]);
             }
         }
-        let mut packed = [0; 3 * BLOCK];
-        for (i, pixel) in packed.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            *pixel = [planes[0][i], planes[1][i], planes[2][i]];
-        }
-        packed
     }
 
-    /// A row of RGB from blocks, which `load` reads: from a pixel on, so many pixels.
+    /// Converts a row from pair `first` on, as many pixels as `out` is long.
+    ///
+    /// # Panics
+    /// If the row is not that long.
     #[inline(always)]
-    fn convert_row(&self, out: &mut [u8], load: impl Fn(usize, usize) -> Block) {
-        let (blocks, rest) = out.as_chunks_mut::<{ 3 * BLOCK }>();
-        let start = blocks.len() * BLOCK;
+    pub fn convert_row<const N: usize>(&self, row: &YuvRow<'_>, first: usize, out: &mut [[u8; N]]) {
+        let (blocks, rest) = out.as_chunks_mut::<2>().0.as_chunks_mut::<PAIRS>();
+        let first_of_rest = first + blocks.len() * PAIRS;
         for (index, out) in blocks.iter_mut().enumerate() {
-            *out = self.convert(&load(index * BLOCK, BLOCK));
+            self.convert(&row.block::<PAIRS>(first + index * PAIRS), out);
         }
-        if !rest.is_empty() {
-            let packed = self.convert(&load(start, rest.len() / 3));
-            rest.copy_from_slice(&packed[..rest.len()]);
+        for (index, out) in rest.iter_mut().enumerate() {
+            self.convert(
+                &row.block::<1>(first_of_rest + index),
+                std::slice::from_mut(out),
+            );
         }
     }
+}
+
+/// RGB in the first three of `N` bytes, zeros behind.
+#[inline(always)]
+fn pixel<const N: usize>([red, green, blue]: [u8; 3]) -> [u8; N] {
+    let mut pixel = [0; N];
+    (pixel[0], pixel[1], pixel[2]) = (red, green, blue);
+    pixel
 }
 
 impl Frame {
@@ -108,58 +167,56 @@ impl Frame {
     /// # Panics
     /// If `y` is not below the height or `out` is of another length.
     pub fn rgb_row(&self, y: usize, out: &mut [u8]) {
+        let (pixels, rest) = out.as_chunks_mut::<3>();
+        assert!(rest.is_empty(), "3 bytes a pixel");
+        self.pixel_row(y, pixels);
+    }
+
+    /// Writes row `y` as [`Frame::rgb_row`] does, RGB in the first three bytes of a pixel of `N` and zeros behind.
+    /// Always inlined, so that callers compile it for their own instruction set.
+    ///
+    /// # Panics
+    /// If `y` is not below the height or `out` is not as long as the frame is wide.
+    #[inline(always)]
+    pub fn pixel_row<const N: usize>(&self, y: usize, out: &mut [[u8; N]]) {
         let (width, height) = (self.width, self.height);
-        assert!(y < height && out.len() == 3 * width, "row {y} of {height}");
-        let data = &self.data[..];
-        let matrix = Matrix::of(self.range);
-        match self.format {
-            PixelFormat::Rgb => out.copy_from_slice(&data[y * width * 3..][..width * 3]),
-            PixelFormat::Grey => {
-                let row = &data[y * width..][..width];
-                for (pixel, &grey) in out.as_chunks_mut::<3>().0.iter_mut().zip(row) {
-                    *pixel = [grey; 3];
-                }
+        assert!(y < height && out.len() == width, "row {y} of {height}");
+        if let Some((matrix, row)) = self.yuv_row(y) {
+            matrix.convert_row(&row, 0, out);
+        } else if self.format == PixelFormat::Grey {
+            let row = &self.data[y * width..][..width];
+            for (out, &grey) in out.iter_mut().zip(row) {
+                *out = pixel([grey; 3]);
             }
-            PixelFormat::Yuyv => {
-                let row = &data[y * width * 2..][..width * 2];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    let pairs = row[2 * start..][..2 * count].as_chunks::<4>().0;
-                    for (i, &[y0, u, y1, v]) in pairs.iter().enumerate() {
-                        (block.y[2 * i], block.y[2 * i + 1]) = (y0, y1);
-                        (block.u[i], block.v[i]) = (u, v);
-                    }
-                    block
-                });
-            }
-            PixelFormat::Nv12 => {
-                let luma = &data[y * width..][..width];
-                let chroma = &data[width * height + y / 2 * width..][..width];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    block.y[..count].copy_from_slice(&luma[start..][..count]);
-                    let pairs = chroma[start..][..count].as_chunks::<2>().0;
-                    for (i, &[u, v]) in pairs.iter().enumerate() {
-                        (block.u[i], block.v[i]) = (u, v);
-                    }
-                    block
-                });
-            }
-            PixelFormat::I420 => {
-                let half = width / 2;
-                let plane = width * height;
-                let luma = &data[y * width..][..width];
-                let us = &data[plane + y / 2 * half..][..half];
-                let vs = &data[plane + plane / 4 + y / 2 * half..][..half];
-                matrix.convert_row(out, |start, count| {
-                    let mut block = Block::default();
-                    block.y[..count].copy_from_slice(&luma[start..][..count]);
-                    block.u[..count / 2].copy_from_slice(&us[start / 2..][..count / 2]);
-                    block.v[..count / 2].copy_from_slice(&vs[start / 2..][..count / 2]);
-                    block
-                });
+        } else {
+            let row = &self.data[y * width * 3..][..width * 3];
+            for (out, &rgb) in out.iter_mut().zip(row.as_chunks::<3>().0) {
+                *out = pixel(rgb);
             }
         }
+    }
+
+    /// The bytes of row `y` and how to convert them; none if the frame is not YUV.
+    ///
+    /// # Panics
+    /// If `y` is not below the height.
+    pub fn yuv_row(&self, y: usize) -> Option<(&'static YuvMatrix, YuvRow<'_>)> {
+        let (width, data) = (self.width, &self.data[..]);
+        assert!(y < self.height, "row {y} of {}", self.height);
+        let luma = || &data[y * width..][..width];
+        let plane = width * self.height;
+        let row = match self.format {
+            PixelFormat::Rgb | PixelFormat::Grey => return None,
+            PixelFormat::Yuyv => YuvRow::Yuyv(&data[y * width * 2..][..width * 2]),
+            PixelFormat::Nv12 => YuvRow::Nv12(luma(), &data[plane + y / 2 * width..][..width]),
+            PixelFormat::I420 => {
+                let half = width / 2;
+                let us = &data[plane + y / 2 * half..][..half];
+                let vs = &data[plane + plane / 4 + y / 2 * half..][..half];
+                YuvRow::I420(luma(), us, vs)
+            }
+        };
+        Some((YuvMatrix::of(self.range), row))
     }
 }
 
@@ -193,7 +250,7 @@ mod tests {
     #[test]
     fn yuv_is_within_one_of_the_real_formula() {
         for range in [YuvRange::Limited, YuvRange::Full] {
-            let matrix = Matrix::of(range);
+            let matrix = YuvMatrix::of(range);
             let (black, luma, chroma) = match range {
                 YuvRange::Limited => (16.0, 255.0 / 219.0, 255.0 / 224.0),
                 YuvRange::Full => (0.0, 1.0, 1.0),
@@ -212,11 +269,14 @@ mod tests {
                             l + 1.772 * cb,
                         ];
                         let block = Block {
-                            y: [y; BLOCK],
-                            u: [u; BLOCK / 2],
-                            v: [v; BLOCK / 2],
+                            left: [y],
+                            right: [y],
+                            u: [u],
+                            v: [v],
                         };
-                        let ours: [u8; 3] = matrix.convert(&block)[45..].try_into().unwrap();
+                        let mut out = [[[0u8; 3]; 2]];
+                        matrix.convert(&block, &mut out);
+                        let ours = out[0][1];
                         for (real, ours) in real.into_iter().zip(ours) {
                             let real = real.clamp(0.0, 255.0);
                             assert!(
@@ -228,6 +288,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_row_is_its_pairs() {
+        let data: Vec<u8> = (0..70 * 2).map(|i| (i * 89 % 256) as u8).collect();
+        let pairs = data.chunks(4).flat_map(|pair| {
+            let pair = frame(PixelFormat::Yuyv, YuvRange::Full, [2, 1], pair.to_vec());
+            row(&pair, 0)
+        });
+        let pairs: Vec<u8> = pairs.collect();
+        let whole = frame(PixelFormat::Yuyv, YuvRange::Full, [70, 1], data);
+        assert_eq!(row(&whole, 0), pairs);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod open;
 mod stream;
 mod y4m;
 
+pub use convert::{YuvMatrix, YuvRow};
 pub use files::read_picture;
 pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 

@@ -271,6 +271,7 @@ fn post_process(name: &str, node: &Node, slots: &mut SlotTable<'_>) -> Result<Po
             shape: graph.shape(node.outputs[0]).clone(),
             kernel: "f32".into(),
             macs: 0,
+            bytes: 0,
         },
         options,
         inputs: [boxes, scores, anchors].map(|id| slots.get(id)),

@@ -131,6 +131,50 @@ pub fn dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) {
     }
 }
 
+/// The greatest code of each row of `columns` codes, the first `skip` of the row aside; `skip` is below `columns`.
+#[inline(always)]
+pub fn row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) {
+    match columns {
+        1 => narrow_row_maxima::<1>(codes, skip, out),
+        2 => narrow_row_maxima::<2>(codes, skip, out),
+        3 => narrow_row_maxima::<3>(codes, skip, out),
+        4 => narrow_row_maxima::<4>(codes, skip, out),
+        _ => {
+            for (row, out) in codes.chunks_exact(columns).zip(out) {
+                *out = maximum(&row[skip..]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn narrow_row_maxima<const COLUMNS: usize>(codes: &[i8], skip: usize, out: &mut [i8]) {
+    // A skipped code becomes the lowest.
+    let highest: [i8; COLUMNS] =
+        std::array::from_fn(|at| if at < skip { i8::MIN } else { i8::MAX });
+    for (row, out) in codes.as_chunks::<COLUMNS>().0.iter().zip(out) {
+        let codes = row
+            .iter()
+            .zip(&highest)
+            .map(|(&code, &highest)| code.min(highest));
+        *out = codes.fold(i8::MIN, i8::max);
+    }
+}
+
+/// The greatest code, by lanes; the last lanes of a row overlap those before.
+#[inline(always)]
+fn maximum(codes: &[i8]) -> i8 {
+    let Some(mut lanes) = codes.last_chunk::<16>().copied() else {
+        return codes.iter().fold(i8::MIN, |best, &code| best.max(code));
+    };
+    for chunk in codes.as_chunks::<16>().0 {
+        for (lane, &code) in lanes.iter_mut().zip(chunk) {
+            *lane = code.max(*lane);
+        }
+    }
+    lanes.iter().fold(i8::MIN, |best, &code| best.max(code))
+}
+
 /// Index of the largest code along an axis of `axis` elements that lie `inner` apart; the first of equals.
 pub fn arg_max(input: &[i8], out: &mut [i32], axis: usize, inner: usize) {
     let groups = input
@@ -205,6 +249,22 @@ mod tests {
         let mut out = [0; 2];
         arg_max(&[1, 9, 5, -3, 5, 9], &mut out, 3, 2);
         assert_eq!(out, [1, 0]);
+    }
+
+    #[test]
+    fn maxima_of_rows_skip_the_background() {
+        let mut out = [0; 2];
+        row_maxima(&[9, -5, 3, 100, -7, -128], 3, 1, &mut out);
+        assert_eq!(out, [3, -7]);
+        for columns in [5, 16, 17, 40, 91] {
+            let mut codes = vec![-100; 2 * columns];
+            codes[columns] = 50;
+            codes[2 * columns - 1] = 40;
+            row_maxima(&codes, columns, 1, &mut out);
+            assert_eq!(out, [-100, 40]);
+            row_maxima(&codes, columns, 0, &mut out);
+            assert_eq!(out, [-100, 50]);
+        }
     }
 
     #[test]

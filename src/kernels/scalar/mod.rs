@@ -13,7 +13,7 @@ mod softmax;
 pub use conv::{DEPTHWISE, GEMMS};
 pub use copy::{MAX_RANK, StridedCopy};
 pub use elementwise::{
-    AddParams, MulParams, add, apply_table, arg_max, dequantize, mul, quantize, table,
+    AddParams, MulParams, add, apply_table, arg_max, dequantize, mul, quantize, row_maxima, table,
 };
 pub use fixed_point::{QuantizedMultiplier, hard_swish};
 pub use float::Bounds;

@@ -2,7 +2,7 @@
 
 use super::Lowering;
 use crate::error::Result;
-use crate::graph::{Activation, Conv2d, Node, ValueId};
+use crate::graph::{Activation, Conv2d, Node, Op, ValueId};
 use crate::kernels::depthwise::{DepthwiseWeights, PackedTaps};
 use crate::kernels::pack::{PackedWeights, WeightsSource};
 use crate::plan::conv::{Conv, DepthwiseConv};
@@ -132,8 +132,42 @@ pub(super) fn conv_geometry(
 }
 
 pub(super) fn conv_2d(lowering: &mut Lowering<'_>, node: &Node, conv: &Conv2d) -> Result<()> {
+    let conv = conv_step(lowering, node, conv)?;
+    push(lowering, node, conv);
+    Ok(())
+}
+
+/// A convolution on its own or in a block.
+pub(super) fn conv_step(lowering: &Lowering<'_>, node: &Node, conv: &Conv2d) -> Result<Conv> {
     let (geometry, channels) = conv_geometry(lowering, node, conv)?;
     product(lowering, node, geometry, channels, conv.activation)
+}
+
+/// Multiply-accumulates of a convolution or fully connected layer, 0 of any other operator.
+pub(super) fn macs(lowering: &Lowering<'_>, node: &Node) -> u64 {
+    let out = |id: ValueId| lowering.info(id).shape.elements() as u64;
+    match &node.op {
+        Op::Conv2d(_) | Op::FullyConnected(_) | Op::DepthwiseConv2d(_) => {
+            let weights = lowering.dims(node.inputs[1]);
+            let depth: usize = match node.op {
+                Op::DepthwiseConv2d(_) => weights[1..3].iter().product(),
+                _ => weights[1..].iter().product(),
+            };
+            out(node.outputs[0]) * depth as u64
+        }
+        _ => 0,
+    }
+}
+
+fn push(lowering: &mut Lowering<'_>, node: &Node, conv: Conv) {
+    let scratch = conv.job_scratch() * lowering.options.threads;
+    let weight_bytes = conv.weights.bytes();
+    let macs = macs(lowering, node);
+    let (input, output) = (node.inputs[0], node.outputs[0]);
+    let draft = lowering.push(node, Kind::Conv(Box::new(conv)), &[input], &[output]);
+    draft.scratch = scratch;
+    draft.macs = macs;
+    draft.weight_bytes = weight_bytes;
 }
 
 /// Geometry and output channels: every row is a pixel.
@@ -158,16 +192,18 @@ pub(super) fn fully_connected(
     activation: Activation,
 ) -> Result<()> {
     let (geometry, channels) = fully_connected_geometry(lowering, node);
-    product(lowering, node, geometry, channels, activation)
+    let conv = product(lowering, node, geometry, channels, activation)?;
+    push(lowering, node, conv);
+    Ok(())
 }
 
 fn product(
-    lowering: &mut Lowering<'_>,
+    lowering: &Lowering<'_>,
     node: &Node,
     geometry: Geometry,
     channels: usize,
     activation: Activation,
-) -> Result<()> {
+) -> Result<Conv> {
     let layer = Layer::read(lowering, node, channels)?;
     let depth = geometry.depth();
     if depth > MAX_DEPTH {
@@ -183,8 +219,7 @@ fn product(
     };
     let kernel = lowering.kernels.gemm_for(&source);
     let weights = PackedWeights::new(source, kernel.tile);
-    lowering.packed_bytes += weights.bytes();
-    let conv = Conv {
+    Ok(Conv {
         kernel,
         weights,
         weight_zero_point: layer.weight_zero_point,
@@ -192,14 +227,7 @@ fn product(
         input_zero_point: layer.input_zero_point as i8,
         geometry,
         stage: lowering.stage(layer.out, activation),
-    };
-    let scratch = conv.job_scratch() * lowering.options.threads;
-    let out = lowering.info(node.outputs[0]).shape.elements();
-    let (input, output) = (node.inputs[0], node.outputs[0]);
-    let draft = lowering.push(node, Kind::Conv(Box::new(conv)), &[input], &[output]);
-    draft.scratch = scratch;
-    draft.macs = (out * depth) as u64;
-    Ok(())
+    })
 }
 
 /// Geometry and output channels.
@@ -226,33 +254,37 @@ pub(super) fn depthwise_conv_2d(
     node: &Node,
     conv: &Conv2d,
 ) -> Result<()> {
+    let depthwise = depthwise_step(lowering, node, conv)?;
+    let scratch = depthwise.job_scratch() * lowering.options.threads;
+    let weight_bytes = depthwise.weights.bytes();
+    let macs = macs(lowering, node);
+    let kind = Kind::Depthwise(Box::new(depthwise));
+    let draft = lowering.push(node, kind, &node.inputs[..1], &node.outputs[..1]);
+    draft.scratch = scratch;
+    draft.macs = macs;
+    draft.weight_bytes = weight_bytes;
+    Ok(())
+}
+
+/// A depthwise convolution on its own or in a block.
+pub(super) fn depthwise_step(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    conv: &Conv2d,
+) -> Result<DepthwiseConv> {
     let (geometry, channels) = depthwise_geometry(lowering, node, conv)?;
-    let [rows, columns] = geometry.window;
     let layer = Layer::read(lowering, node, channels)?;
-    let mut weights = depthwise_weights(&layer, [rows, columns], channels);
+    let mut weights = depthwise_weights(&layer, geometry.window, channels);
     let kernel = lowering.kernels.depthwise;
     kernel.pack(&mut weights);
-    lowering.packed_bytes += weights.bytes();
-    let depthwise = DepthwiseConv {
+    Ok(DepthwiseConv {
         kernel,
         weights,
         multiplier: channels / geometry.channels,
         input_zero_point: layer.input_zero_point as i8,
         geometry,
         stage: lowering.stage(layer.out, conv.activation),
-    };
-    let scratch = depthwise.job_scratch() * lowering.options.threads;
-    let out = lowering.info(node.outputs[0]).shape.elements();
-    let ids: (ValueId, ValueId) = (node.inputs[0], node.outputs[0]);
-    let draft = lowering.push(
-        node,
-        Kind::Depthwise(Box::new(depthwise)),
-        &[ids.0],
-        &[ids.1],
-    );
-    draft.scratch = scratch;
-    draft.macs = (out * rows * columns) as u64;
-    Ok(())
+    })
 }
 
 fn depthwise_weights(layer: &Layer, kernel: [usize; 2], channels: usize) -> DepthwiseWeights {

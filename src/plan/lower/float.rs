@@ -119,7 +119,7 @@ fn product(
     let bias = bias(lowering, node, channels)?;
     let bounds = bounds(activation);
     let depth = geometry.depth();
-    let (kind, scratch) = match lowering.graph.constant(node.inputs[1]) {
+    let (kind, (scratch, weight_bytes)) = match lowering.graph.constant(node.inputs[1]) {
         Some(TensorData::F32(weights)) => {
             let conv = FloatConv {
                 weights: FloatWeights::new(weights, channels),
@@ -127,15 +127,13 @@ fn product(
                 geometry,
                 bounds,
             };
-            lowering.packed_bytes += conv.weights.bytes();
-            let scratch = conv.job_scratch();
-            (Kind::FloatConv(Box::new(conv)), scratch)
+            let sizes = (conv.job_scratch(), conv.weights.bytes());
+            (Kind::FloatConv(Box::new(conv)), sizes)
         }
         Some(TensorData::I8(weights)) if depth <= conv::MAX_DEPTH => {
             let conv = hybrid(lowering, node, weights, bias, geometry, bounds)?;
-            lowering.packed_bytes += conv.weights.bytes();
-            let scratch = conv.job_scratch();
-            (Kind::HybridConv(Box::new(conv)), scratch)
+            let sizes = (conv.job_scratch(), conv.weights.bytes());
+            (Kind::HybridConv(Box::new(conv)), sizes)
         }
         _ => return Err(lowering.unsupported(node, "with such weights", ADVICE)),
     };
@@ -143,6 +141,7 @@ fn product(
     let threads = lowering.options.threads;
     let draft = lowering.push(node, kind, &node.inputs[..1], &node.outputs[..1]);
     draft.scratch = scratch * threads;
+    draft.weight_bytes = weight_bytes;
     draft.macs = (out * depth) as u64;
     Ok(())
 }
@@ -197,12 +196,13 @@ fn depthwise(lowering: &mut Lowering<'_>, node: &Node, op: &Conv2d) -> Result<()
         geometry,
         bounds: bounds(op.activation),
     };
-    lowering.packed_bytes += 4 * (conv.taps.len() + 2 * channels);
+    let weight_bytes = 4 * (conv.taps.len() + 2 * channels);
     let scratch = conv.job_scratch() * lowering.options.threads;
     let out = lowering.info(node.outputs[0]).shape.elements();
     let kind = Kind::FloatDepthwise(Box::new(conv));
     let draft = lowering.push(node, kind, &node.inputs[..1], &node.outputs[..1]);
     draft.scratch = scratch;
+    draft.weight_bytes = weight_bytes;
     draft.macs = (out * taps_in_all) as u64;
     Ok(())
 }

@@ -1,15 +1,19 @@
 //! From a graph to steps with memory: each operator becomes drafts, values that can share bytes are merged, the rest is
 //! placed in the arena.
 
+mod block;
 mod conv;
 mod float;
 mod memory;
 mod operators;
+mod post_process;
+
+use std::borrow::Cow;
 
 use super::step::{Kind, Step};
 use super::{CompileOptions, Plan, Port};
 use crate::error::{Error, Result};
-use crate::graph::{Activation, Graph, Node, ValueId};
+use crate::graph::{Activation, Graph, Node, ValueId, passes};
 use crate::kernels::Kernels;
 use crate::kernels::requant::OutputStage;
 use crate::tensor::{DType, TensorData, TensorInfo};
@@ -19,8 +23,9 @@ use memory::Memory;
 struct Draft {
     /// Position of the operator in the model file.
     index: usize,
-    op: &'static str,
+    op: String,
     macs: u64,
+    weight_bytes: usize,
     kind: Kind,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
@@ -30,12 +35,13 @@ struct Draft {
 /// What the lowering of one operator may look at and add to.
 struct Lowering<'a> {
     graph: &'a Graph,
+    /// The graph's nodes, less those folded into others.
+    nodes: &'a [Node],
     model: &'a str,
     kernels: &'a Kernels,
     options: CompileOptions,
     drafts: Vec<Draft>,
     memory: Memory,
-    packed_bytes: usize,
 }
 
 pub(super) fn compile(
@@ -44,17 +50,29 @@ pub(super) fn compile(
     kernels: &Kernels,
     options: CompileOptions,
 ) -> Result<Plan> {
+    let nodes = match options.keep_intermediates {
+        true => Cow::Borrowed(&graph.nodes),
+        false => Cow::Owned(passes::fold_pads(graph)),
+    };
     let mut lowering = Lowering {
         graph,
+        nodes: &nodes,
         model,
         kernels,
         options,
-        drafts: Vec::with_capacity(graph.nodes.len()),
+        drafts: Vec::with_capacity(nodes.len()),
         memory: Memory::new(graph, options.keep_intermediates),
-        packed_bytes: 0,
     };
-    for node in &graph.nodes {
-        operators::lower(&mut lowering, node)?;
+    let roles = match options.keep_intermediates {
+        true => vec![block::Role::Alone; nodes.len()],
+        false => block::find(graph, &nodes),
+    };
+    for (node, role) in nodes.iter().zip(roles) {
+        match role {
+            block::Role::Alone => operators::lower(&mut lowering, node)?,
+            block::Role::Inside => {}
+            block::Role::Ends(group) => block::lower(&mut lowering, group)?,
+        }
     }
     lowering.finish()
 }
@@ -153,8 +171,9 @@ impl<'a> Lowering<'a> {
         let at = self.drafts.len();
         self.drafts.push(Draft {
             index: node.index,
-            op: node.op.name(),
+            op: node.op.name().to_owned(),
             macs: 0,
+            weight_bytes: 0,
             kind,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
@@ -193,6 +212,7 @@ impl<'a> Lowering<'a> {
             .filter(|&(id, _)| layout.has(id))
             .map(|(id, bytes)| (layout.slot(id), bytes.to_vec()))
             .collect();
+        let packed_bytes = self.drafts.iter().map(|draft| draft.weight_bytes).sum();
         let mut states = 0;
         let steps = self
             .drafts
@@ -208,6 +228,7 @@ impl<'a> Lowering<'a> {
                     op: draft.op,
                     output: self.memory.info(draft.outputs[0]).clone(),
                     macs: draft.macs,
+                    weight_bytes: draft.weight_bytes,
                     kind: draft.kind,
                     inputs: draft.inputs.iter().map(|&id| layout.slot(id)).collect(),
                     outputs: draft.outputs.iter().map(|&id| layout.slot(id)).collect(),
@@ -222,7 +243,7 @@ impl<'a> Lowering<'a> {
             intermediates: named(&made),
             preloaded,
             arena_bytes: layout.bytes,
-            packed_bytes: self.packed_bytes,
+            packed_bytes,
             kernels: *self.kernels,
         })
     }
@@ -239,8 +260,9 @@ impl<'a> Lowering<'a> {
             let last = self.graph.nodes.last().map_or(0, |node| node.index);
             self.drafts.push(Draft {
                 index: last,
-                op: "OUTPUT",
+                op: "OUTPUT".to_owned(),
                 macs: 0,
+                weight_bytes: 0,
                 kind: Kind::FlipSign,
                 inputs: vec![id],
                 outputs: vec![flipped],

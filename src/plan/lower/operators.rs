@@ -1,16 +1,15 @@
 //! One arm an operator: the step, or the alias, that does it.
 
-use super::{Lowering, conv, float};
+use super::{Lowering, conv, float, post_process};
 use crate::error::Result;
-use crate::graph::{Activation, DetectionPostProcess, Node, Op, Pool2d, ResizeMode, ValueId};
-use crate::kernels::postprocess::PostProcessOptions;
+use crate::graph::{Activation, Node, Op, Pool2d, ResizeMode, ValueId};
 use crate::kernels::requant::{OutputStage, round_half_even};
 use crate::kernels::scalar::{
     self, AddParams, BilinearAxis, MulParams, QuantizedMultiplier, SoftmaxTable,
 };
 use crate::plan::movement::{Movement, place_into, take_from, transpose};
-use crate::plan::step::{Kind, Mean, Pooling, PostProcess, Resize};
-use crate::tensor::{DType, TensorData};
+use crate::plan::step::{Kind, Mean, Pooling, Resize};
+use crate::tensor::DType;
 
 pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Node) -> Result<()> {
     preload_constants(lowering, node);
@@ -53,7 +52,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Node) -> Result<()> {
             "on 8-bit codes",
             "convert the model with dilated convolutions",
         )),
-        Op::DetectionPostProcess(options) => post_process(lowering, node, options),
+        Op::DetectionPostProcess(options) => post_process::lower(lowering, node, options),
     }
 }
 
@@ -120,25 +119,36 @@ fn add(
     subtract: bool,
 ) -> Result<()> {
     let (inputs, exchanged) = binary_inputs(lowering, node)?;
+    if subtract && exchanged {
+        let advice = "subtract a value that repeats from a larger one";
+        return Err(lowering.unsupported(node, "whose first operand repeats", advice));
+    }
+    let params = add_params(lowering, node, inputs, activation, subtract)?;
+    lowering.push(node, Kind::Add(params), &inputs, &node.outputs[..1]);
+    Ok(())
+}
+
+/// The numbers of an addition, or of a subtraction of the second input.
+pub(super) fn add_params(
+    lowering: &Lowering<'_>,
+    node: &Node,
+    inputs: [ValueId; 2],
+    activation: Activation,
+    subtract: bool,
+) -> Result<AddParams> {
     let out = lowering.quant(node, node.outputs[0])?;
     let [a, b] = [
         lowering.quant(node, inputs[0])?,
         lowering.quant(node, inputs[1])?,
     ];
     let stage = lowering.stage(out, activation);
-    let params = match subtract && exchanged {
-        true => None,
-        false => AddParams::new(a, b, subtract, out.0, stage),
-    };
-    let Some(params) = params else {
-        return Err(lowering.unsupported(
+    AddParams::new(a, b, subtract, out.0, stage).ok_or_else(|| {
+        lowering.unsupported(
             node,
-            "whose operands differ too much in scale or shape",
+            "whose operands differ too much in scale",
             "calibrate the model again with representative pictures",
-        ));
-    };
-    lowering.push(node, Kind::Add(params), &inputs, &node.outputs[..1]);
-    Ok(())
+        )
+    })
 }
 
 fn mul(lowering: &mut Lowering<'_>, node: &Node, activation: Activation) -> Result<()> {
@@ -547,53 +557,5 @@ fn resize_nearest(lowering: &mut Lowering<'_>, node: &Node, mode: ResizeMode) ->
 fn resize_bilinear(lowering: &mut Lowering<'_>, node: &Node, mode: ResizeMode) -> Result<()> {
     let resize = resize(lowering, node, mode, BilinearAxis::new)?;
     unary(lowering, node, Kind::ResizeBilinear(resize));
-    Ok(())
-}
-
-fn post_process(
-    lowering: &mut Lowering<'_>,
-    node: &Node,
-    options: &DetectionPostProcess,
-) -> Result<()> {
-    let anchors = match lowering.graph.constant(node.inputs[2]) {
-        Some(TensorData::F32(anchors)) => anchors.clone(),
-        Some(TensorData::U8(_) | TensorData::I8(_)) => {
-            let (scale, zero_point) = lowering.quant(node, node.inputs[2])?;
-            let codes = lowering.codes(node, node.inputs[2])?;
-            let mut anchors = vec![0.0; codes.len()];
-            scalar::dequantize(&codes, &mut anchors, scale, zero_point);
-            anchors
-        }
-        _ => {
-            let advice = "export the model with constant anchors";
-            return Err(lowering.unsupported(node, "whose anchors are not constant", advice));
-        }
-    };
-    let real = |id: ValueId| match lowering.info(id).dtype {
-        DType::F32 => Ok(None),
-        _ => lowering.quant(node, id).map(Some),
-    };
-    let post = PostProcess {
-        options: PostProcessOptions {
-            max_detections: options.max_detections,
-            max_classes_per_detection: options.max_classes_per_detection,
-            detections_per_class: options.detections_per_class,
-            use_regular_nms: options.use_regular_nms,
-            nms_score_threshold: options.nms_score_threshold,
-            nms_iou_threshold: options.nms_iou_threshold,
-            num_classes: options.num_classes,
-            scale: options.scale,
-        },
-        anchors,
-        encodings: real(node.inputs[0])?,
-        scores: real(node.inputs[1])?,
-        state: 0,
-    };
-    let elements = |id: ValueId| lowering.info(id).shape.elements();
-    let quantized = post.encodings.map_or(0, |_| elements(node.inputs[0]))
-        + post.scores.map_or(0, |_| elements(node.inputs[1]));
-    let kind = Kind::PostProcess(Box::new(post));
-    let draft = lowering.push(node, kind, &node.inputs[..2], &node.outputs);
-    draft.scratch = 4 * quantized;
     Ok(())
 }

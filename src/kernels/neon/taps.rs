@@ -1,0 +1,360 @@
+//! The inner loops of the 3x3 depthwise convolution: 16 channels of a row of pixels.
+//!
+//! Codes and taps are multiplied as int8. A lane of int16 sums the products of several taps, a chain, as long as the
+//! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain.
+
+use std::arch::aarch64::int8x16_t;
+use std::arch::asm;
+
+use super::output::CodesStage;
+
+/// How the taps of a block of channels are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Plan {
+    /// One chain.
+    One = 1,
+    /// Two.
+    Two = 2,
+    /// Four.
+    Four = 4,
+    /// Four of two taps and one of one: what int8 taps other than -128 always allow.
+    Five = 5,
+}
+
+impl Plan {
+    const ALL: [(Self, &'static [&'static [usize]]); 4] = [
+        (Self::One, &[&[0, 1, 2, 3, 4, 5, 6, 7, 8]]),
+        (Self::Two, &[&[0, 1, 4, 6], &[2, 3, 5, 7, 8]]),
+        (Self::Four, &[&[0, 1], &[2, 6, 8], &[3, 4], &[5, 7]]),
+        (Self::Five, &[&[0, 1], &[2, 3], &[4, 5], &[6, 7], &[8]]),
+    ];
+
+    /// The plan with the fewest chains that all channels of a block allow: `tap(tap, channel)` for 16 channels. `None`
+    /// if a tap is no int8 or no plan holds.
+    pub fn of(tap: impl Fn(usize, usize) -> i16) -> Option<Self> {
+        let is_int8 = |tap: i16| i8::try_from(tap).is_ok();
+        if !(0..9).all(|at| (0..16).all(|channel| is_int8(tap(at, channel)))) {
+            return None;
+        }
+        let fits = |chain: &&[usize]| {
+            (0..16).all(|channel| {
+                let sum: i16 = chain.iter().map(|&at| tap(at, channel).abs()).sum();
+                sum <= 255
+            })
+        };
+        let mut plans = Self::ALL.into_iter();
+        let plan = plans.find(|(_, chains)| chains.iter().all(fits));
+        plan.map(|(plan, _)| plan)
+    }
+
+    /// The plan whose number, its value, this is.
+    pub fn from_number(number: u8) -> Option<Self> {
+        let mut plans = Self::ALL.into_iter().map(|(plan, _)| plan);
+        plans.find(|&plan| plan as u8 == number)
+    }
+}
+
+/// A part of a row, of 16 channels.
+///
+/// Pixel `x` multiplies tap `3 i + j` with the codes at `rows[i] + x * step + j * column`. The first `left` pixels have
+/// `fill` in place of column 0, the last `right` in place of column 2.
+pub struct Row {
+    pub rows: [*const i8; 3],
+    /// From one pixel to the next, in bytes.
+    pub step: usize,
+    /// From one column to the next, in bytes.
+    pub column: usize,
+    pub left: usize,
+    pub inner: usize,
+    pub right: usize,
+    pub fill: int8x16_t,
+    /// `[9][16]`.
+    pub taps: *const i8,
+    /// 16.
+    pub bias: *const i32,
+    /// 16.
+    pub scales: *const f32,
+    pub stage: CodesStage,
+    pub out: *mut i8,
+    /// From one pixel of the result to the next, in bytes.
+    pub out_stride: usize,
+}
+
+/// Loads the codes of a tap, unless its column is `fill`. The load of column 0 moves the row's pointer on by a step; the
+/// other two come behind it.
+#[rustfmt::skip]
+macro_rules! load {
+    (left, 0, $x:literal) => { "add {r0}, {r0}, {step}\n" };
+    (left, 3, $x:literal) => { "add {r1}, {r1}, {step}\n" };
+    (left, 6, $x:literal) => { "add {r2}, {r2}, {step}\n" };
+    (right, 2, $x:literal) => { "" };
+    (right, 5, $x:literal) => { "" };
+    (right, 8, $x:literal) => { "" };
+    ($edge:ident, 0, $x:literal) => { concat!("ld1 {{v", $x, ".16b}}, [{r0}], {step}\n") };
+    ($edge:ident, 1, $x:literal) => { concat!("ldr q", $x, ", [{r0}, {o1}]\n") };
+    ($edge:ident, 2, $x:literal) => { concat!("ldr q", $x, ", [{r0}, {o2}]\n") };
+    ($edge:ident, 3, $x:literal) => { concat!("ld1 {{v", $x, ".16b}}, [{r1}], {step}\n") };
+    ($edge:ident, 4, $x:literal) => { concat!("ldr q", $x, ", [{r1}, {o1}]\n") };
+    ($edge:ident, 5, $x:literal) => { concat!("ldr q", $x, ", [{r1}, {o2}]\n") };
+    ($edge:ident, 6, $x:literal) => { concat!("ld1 {{v", $x, ".16b}}, [{r2}], {step}\n") };
+    ($edge:ident, 7, $x:literal) => { concat!("ldr q", $x, ", [{r2}, {o1}]\n") };
+    ($edge:ident, 8, $x:literal) => { concat!("ldr q", $x, ", [{r2}, {o2}]\n") };
+}
+
+/// The register of a tap's codes: `x`, or that of `fill`.
+#[rustfmt::skip]
+macro_rules! codes {
+    (left, 0, $x:literal) => { 28 };
+    (left, 3, $x:literal) => { 28 };
+    (left, 6, $x:literal) => { 28 };
+    (right, 2, $x:literal) => { 28 };
+    (right, 5, $x:literal) => { 28 };
+    (right, 8, $x:literal) => { 28 };
+    ($edge:ident, $tap:tt, $x:literal) => { $x };
+}
+
+/// Multiplies a tap: `smull` begins a chain, `smlal` goes on with it. Chain a is v21, v22, chain b v23, v24.
+#[rustfmt::skip]
+macro_rules! multiply {
+    ($op:literal, $edge:ident, a, $tap:tt, $x:literal) => { multiply!($op, $edge, 21, 22, $tap, $x) };
+    ($op:literal, $edge:ident, b, $tap:tt, $x:literal) => { multiply!($op, $edge, 23, 24, $tap, $x) };
+    ($op:literal, $edge:ident, $low:literal, $high:literal, $tap:tt, $x:literal) => {
+        concat!(
+            $op, " v", $low, ".8h, v", codes!($edge, $tap, $x), ".8b, v", $tap, ".8b\n",
+            $op, "2 v", $high, ".8h, v", codes!($edge, $tap, $x), ".16b, v", $tap, ".16b\n",
+        )
+    };
+}
+
+/// Adds a chain to the sums in v17..v20; the first one to the bias in v9..v12.
+#[rustfmt::skip]
+macro_rules! gather {
+    (first, a) => { gather!(9, 10, 11, 12, 21, 22) };
+    (first, b) => { gather!(9, 10, 11, 12, 23, 24) };
+    (next, a) => { gather!(17, 18, 19, 20, 21, 22) };
+    (next, b) => { gather!(17, 18, 19, 20, 23, 24) };
+    ($s0:literal, $s1:literal, $s2:literal, $s3:literal, $low:literal, $high:literal) => {
+        concat!(
+            "saddw v17.4s, v", $s0, ".4s, v", $low, ".4h\n",
+            "saddw2 v18.4s, v", $s1, ".4s, v", $low, ".8h\n",
+            "saddw v19.4s, v", $s2, ".4s, v", $high, ".4h\n",
+            "saddw2 v20.4s, v", $s3, ".4s, v", $high, ".8h\n",
+        )
+    };
+}
+
+/// [`Plan::One`].
+#[rustfmt::skip]
+macro_rules! one {
+    ($edge:ident) => {
+        concat!(
+            load!($edge, 0, 25), load!($edge, 1, 26), load!($edge, 2, 27),
+            multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
+            multiply!("smlal", $edge, a, 1, 26), load!($edge, 4, 26),
+            multiply!("smlal", $edge, a, 2, 27), load!($edge, 5, 27),
+            multiply!("smlal", $edge, a, 3, 25), load!($edge, 6, 25),
+            multiply!("smlal", $edge, a, 4, 26), load!($edge, 7, 26),
+            multiply!("smlal", $edge, a, 5, 27), load!($edge, 8, 27),
+            multiply!("smlal", $edge, a, 6, 25),
+            multiply!("smlal", $edge, a, 7, 26),
+            multiply!("smlal", $edge, a, 8, 27),
+            gather!(first, a),
+        )
+    };
+}
+
+/// [`Plan::Two`]: a 0, 1, 4, 6; b 2, 3, 5, 7, 8.
+#[rustfmt::skip]
+macro_rules! two {
+    ($edge:ident) => {
+        concat!(
+            load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
+            multiply!("smull", $edge, b, 2, 26), load!($edge, 4, 26),
+            multiply!("smlal", $edge, a, 1, 27), load!($edge, 5, 27),
+            multiply!("smlal", $edge, b, 3, 25), load!($edge, 6, 25),
+            multiply!("smlal", $edge, a, 4, 26), load!($edge, 7, 26),
+            multiply!("smlal", $edge, b, 5, 27), load!($edge, 8, 27),
+            multiply!("smlal", $edge, a, 6, 25),
+            multiply!("smlal", $edge, b, 7, 26),
+            gather!(first, a),
+            multiply!("smlal", $edge, b, 8, 27),
+            gather!(next, b),
+        )
+    };
+}
+
+/// [`Plan::Four`]: a 0, 1; b 2, 6, 8; a 3, 4; b 5, 7.
+#[rustfmt::skip]
+macro_rules! four {
+    ($edge:ident) => {
+        concat!(
+            load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            multiply!("smull", $edge, a, 0, 25), load!($edge, 6, 25),
+            multiply!("smull", $edge, b, 2, 26), load!($edge, 8, 26),
+            multiply!("smlal", $edge, a, 1, 27), load!($edge, 3, 27),
+            multiply!("smlal", $edge, b, 6, 25), load!($edge, 4, 25),
+            gather!(first, a),
+            multiply!("smlal", $edge, b, 8, 26), load!($edge, 5, 26),
+            multiply!("smull", $edge, a, 3, 27), load!($edge, 7, 27),
+            gather!(next, b),
+            multiply!("smull", $edge, b, 5, 26),
+            multiply!("smlal", $edge, a, 4, 25),
+            multiply!("smlal", $edge, b, 7, 27),
+            gather!(next, a),
+            gather!(next, b),
+        )
+    };
+}
+
+/// [`Plan::Five`]: a 0, 1; b 2, 3; a 4, 5; b 6, 7; a 8.
+#[rustfmt::skip]
+macro_rules! five {
+    ($edge:ident) => {
+        concat!(
+            load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
+            multiply!("smull", $edge, b, 2, 26), load!($edge, 4, 26),
+            multiply!("smlal", $edge, a, 1, 27), load!($edge, 6, 27),
+            multiply!("smlal", $edge, b, 3, 25), load!($edge, 5, 25),
+            gather!(first, a),
+            multiply!("smull", $edge, a, 4, 26), load!($edge, 7, 26),
+            gather!(next, b),
+            multiply!("smull", $edge, b, 6, 27), load!($edge, 8, 27),
+            multiply!("smlal", $edge, a, 5, 25),
+            multiply!("smlal", $edge, b, 7, 26),
+            gather!(next, a),
+            multiply!("smull", $edge, a, 8, 27),
+            gather!(next, b),
+            gather!(next, a),
+        )
+    };
+}
+
+/// The rule of `requant.rs` for the sums in v17..v20, as `output.rs` does it, and the store of 16 codes.
+#[rustfmt::skip]
+macro_rules! output {
+    ($clamp:ident) => {
+        concat!(
+            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n", "scvtf v19.4s, v19.4s\n", "scvtf v20.4s, v20.4s\n",
+            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
+            "fmul v19.4s, v19.4s, v15.4s\n", "fmul v20.4s, v20.4s, v16.4s\n",
+            "fcvtns v17.4s, v17.4s\n", "fcvtns v18.4s, v18.4s\n", "fcvtns v19.4s, v19.4s\n", "fcvtns v20.4s, v20.4s\n",
+            "sqxtn v21.4h, v17.4s\n", "sqxtn v22.4h, v19.4s\n", "sqxtn2 v21.8h, v18.4s\n", "sqxtn2 v22.8h, v20.4s\n",
+            "sqadd v21.8h, v21.8h, v29.8h\n", "sqadd v22.8h, v22.8h, v29.8h\n",
+            "sqxtn v21.8b, v21.8h\n", "sqxtn2 v21.16b, v22.8h\n",
+            clamp!($clamp),
+            "st1 {{v21.16b}}, [{out}], {out_stride}\n",
+        )
+    };
+}
+
+#[rustfmt::skip]
+macro_rules! clamp {
+    (free) => { "" };
+    (bounded) => { "smax v21.16b, v21.16b, v30.16b\nsmin v21.16b, v21.16b, v31.16b\n" };
+}
+
+/// A function that makes a row by one plan.
+macro_rules! row_by_plan {
+    ($name:ident, $plan:ident, $clamp:ident) => {
+        /// Registers: v0..v8 taps; v9..v12 bias; v13..v16 scales; v17..v20 sums; v21..v24 two chains; v25..v27 codes;
+        /// v28 fill; v29 zero point; v30, v31 bounds.
+        ///
+        /// # Safety
+        /// All codes that [`Row`] tells of are readable, and 16 codes are writable for each pixel.
+        unsafe fn $name(row: Row) {
+            let after_step = |columns: usize| (columns * row.column).wrapping_sub(row.step);
+            // SAFETY: the caller's contract; every register that is written is named below.
+            unsafe {
+                asm!(
+                    "ldp q0, q1, [{taps}]
+                    ldp q2, q3, [{taps}, #32]
+                    ldp q4, q5, [{taps}, #64]
+                    ldp q6, q7, [{taps}, #96]
+                    ldr q8, [{taps}, #128]
+                    ldp q9, q10, [{bias}]
+                    ldp q11, q12, [{bias}, #32]
+                    ldp q13, q14, [{scales}]
+                    ldp q15, q16, [{scales}, #32]
+                    cbz {left}, 3f",
+                    "2:",
+                    $plan!(left),
+                    output!($clamp),
+                    "subs {left}, {left}, #1
+                    b.ne 2b",
+                    "3:
+                    cbz {inner}, 5f",
+                    "4:",
+                    $plan!(inner),
+                    output!($clamp),
+                    "subs {inner}, {inner}, #1
+                    b.ne 4b",
+                    "5:
+                    cbz {right}, 7f",
+                    "6:",
+                    $plan!(right),
+                    output!($clamp),
+                    "subs {right}, {right}, #1
+                    b.ne 6b",
+                    "7:",
+                    r0 = inout(reg) row.rows[0] => _,
+                    r1 = inout(reg) row.rows[1] => _,
+                    r2 = inout(reg) row.rows[2] => _,
+                    step = in(reg) row.step,
+                    o1 = in(reg) after_step(1),
+                    o2 = in(reg) after_step(2),
+                    left = inout(reg) row.left => _,
+                    inner = inout(reg) row.inner => _,
+                    right = inout(reg) row.right => _,
+                    taps = in(reg) row.taps,
+                    bias = in(reg) row.bias,
+                    scales = in(reg) row.scales,
+                    out = inout(reg) row.out => _,
+                    out_stride = in(reg) row.out_stride,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+                    out("v4") _, out("v5") _, out("v6") _, out("v7") _,
+                    out("v8") _, out("v9") _, out("v10") _, out("v11") _,
+                    out("v12") _, out("v13") _, out("v14") _, out("v15") _,
+                    out("v16") _, out("v17") _, out("v18") _, out("v19") _,
+                    out("v20") _, out("v21") _, out("v22") _, out("v23") _,
+                    out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+                    in("v28") row.fill,
+                    in("v29") row.stage.zero_point,
+                    in("v30") row.stage.min,
+                    in("v31") row.stage.max,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+row_by_plan!(one_free, one, free);
+row_by_plan!(two_free, two, free);
+row_by_plan!(four_free, four, free);
+row_by_plan!(five_free, five, free);
+row_by_plan!(one_bounded, one, bounded);
+row_by_plan!(two_bounded, two, bounded);
+row_by_plan!(four_bounded, four, bounded);
+row_by_plan!(five_bounded, five, bounded);
+
+/// Makes a row; `is_bounded`: whether codes need to be clamped.
+///
+/// # Safety
+/// All codes that [`Row`] tells of are readable, and 16 codes are writable for each pixel.
+pub unsafe fn make(row: Row, plan: Plan, is_bounded: bool) {
+    let run = match (plan, is_bounded) {
+        (Plan::One, false) => one_free,
+        (Plan::Two, false) => two_free,
+        (Plan::Four, false) => four_free,
+        (Plan::Five, false) => five_free,
+        (Plan::One, true) => one_bounded,
+        (Plan::Two, true) => two_bounded,
+        (Plan::Four, true) => four_bounded,
+        (Plan::Five, true) => five_bounded,
+    };
+    // SAFETY: the caller's contract.
+    unsafe { run(row) }
+}
