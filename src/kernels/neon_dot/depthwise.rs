@@ -14,7 +14,7 @@
 
 use std::arch::aarch64::*;
 
-use super::output::{ANY, EVEN, EVEN_ODD, Path, RELU, SMALL, relu_offset, requantize};
+use super::output::{ANY, EVEN, EVEN_ODD, ODD, Path, RELU, SMALL, relu_offset, requantize};
 use super::vector::{dot, load_16, load_16_sums};
 use crate::kernels::depthwise::{Depthwise, DepthwiseWeights, PackedTaps};
 use crate::kernels::requant::OutputStage;
@@ -232,6 +232,8 @@ impl Blocks<'_> {
                 (Path::Relu, true) => self.run_path::<RELU, true>(out),
                 (Path::Even, false) => self.run_path::<EVEN, false>(out),
                 (Path::Even, true) => self.run_path::<EVEN, true>(out),
+                (Path::Odd, false) => self.run_path::<ODD, false>(out),
+                (Path::Odd, true) => self.run_path::<ODD, true>(out),
                 (Path::Small, false) => self.run_path::<SMALL, false>(out),
                 (Path::Small, true) => self.run_path::<SMALL, true>(out),
                 (Path::Any | Path::Sums, _) => self.run_path::<ANY, true>(out),
