@@ -208,7 +208,9 @@ struct Block {
     taps: *const i8,
     plan: u8,
     start: *const i32,
-    scales: *const f32,
+    scales: [float32x4_t; 4],
+    /// [`relu_offset`]s
+    offsets: *const f32,
     out: *mut i8,
 }
 
@@ -272,7 +274,8 @@ impl Blocks<'_> {
                 taps: self.taps.as_ptr().add(index * PARTS * PART),
                 plan: *self.plans.as_ptr().add(index),
                 start: self.start.as_ptr().add(index * 2 * LANES + other_path),
-                scales: self.scales.as_ptr().add(index * 2 * LANES),
+                scales: load_16(self.scales.as_ptr().add(index * 2 * LANES)),
+                offsets: self.scales.as_ptr().add((index * 2 + 1) * LANES),
                 out: out.add(index * LANES),
             }
         }
@@ -462,14 +465,13 @@ impl Blocks<'_> {
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn finish<const PATH: u8>(&self, block: &mut Block, acc: [int32x4_t; 4]) {
-        // SAFETY: a block has 16 scales and 16 offsets; the caller vouches for the pixel.
+        // SAFETY: a block has 16 offsets; the caller vouches for the pixel.
         unsafe {
             let mut offsets = [vdupq_n_f32(0.0); 4];
             if PATH == RELU {
-                offsets = load_16(block.scales.add(LANES));
+                offsets = load_16(block.offsets);
             }
-            let scales = load_16(block.scales);
-            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, offsets, self.stage);
+            let codes = requantize::<PATH, EVEN_ODD>(acc, block.scales, offsets, self.stage);
             vst1q_s8(block.out, codes);
         }
         block.out = block.out.wrapping_add(self.out_stride);
