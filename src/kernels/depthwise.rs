@@ -54,9 +54,6 @@ pub struct PackedTaps {
     pub(super) bias: Vec<i32>,
     /// Scales of the packed form.
     pub(super) scales: Vec<f32>,
-    /// For each block of the kernel's channels: a bit for each column of the kernel that has taps which do not fit
-    /// int8, or the highest bit if the block cannot be packed.
-    pub(super) wide: Vec<u8>,
     /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
     pub(super) usable: Vec<bool>,
     /// For each block, a way to sum its products that the kernel knows by number; 0: the packed form cannot be used.
