@@ -4,9 +4,10 @@
 //! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain. Where taps
 //! are no int8, codes are widened and 8 channels multiplied as int16.
 
+use std::arch::aarch64::int16x8_t;
 use std::arch::asm;
 
-use super::output::CodesStage;
+use super::output::{CodesStage, Path};
 use super::registers::vdupq_n_s8;
 
 /// How the taps of a block of channels are summed.
@@ -87,6 +88,8 @@ pub struct Row {
     /// Of each channel.
     pub scales: *const f32,
     pub stage: CodesStage,
+    /// The zero point of the stage; for [`Path::Even`] what that adds.
+    pub addend: int16x8_t,
     pub out: *mut i8,
     /// From one pixel of the result to the next, in bytes.
     pub out_stride: usize,
@@ -301,7 +304,7 @@ macro_rules! five {
 /// The rule of `requant.rs` for the sums in v17..v20, as `output.rs` does it, and the store of the codes.
 #[rustfmt::skip]
 macro_rules! output {
-    (16, $clamp:ident) => {
+    (16, any) => {
         concat!(
             "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n", "scvtf v19.4s, v19.4s\n", "scvtf v20.4s, v20.4s\n",
             "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
@@ -310,11 +313,11 @@ macro_rules! output {
             "sqxtn v21.4h, v17.4s\n", "sqxtn v22.4h, v19.4s\n", "sqxtn2 v21.8h, v18.4s\n", "sqxtn2 v22.8h, v20.4s\n",
             "sqadd v21.8h, v21.8h, v29.8h\n", "sqadd v22.8h, v22.8h, v29.8h\n",
             "sqxtn v21.8b, v21.8h\n", "sqxtn2 v21.16b, v22.8h\n",
-            clamp!($clamp),
+            clamp!(any),
             "st1 {{v21.16b}}, [{out}], {out_stride}\n",
         )
     };
-    (8, $clamp:ident) => {
+    (8, any) => {
         concat!(
             "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n",
             "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
@@ -322,7 +325,31 @@ macro_rules! output {
             "sqxtn v21.4h, v17.4s\n", "sqxtn2 v21.8h, v18.4s\n",
             "sqadd v21.8h, v21.8h, v29.8h\n",
             "sqxtn v21.8b, v21.8h\n",
-            clamp!($clamp),
+            clamp!(any),
+            "st1 {{v21.8b}}, [{out}], {out_stride}\n",
+        )
+    };
+    (16, $path:ident) => {
+        concat!(
+            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n", "scvtf v19.4s, v19.4s\n", "scvtf v20.4s, v20.4s\n",
+            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
+            "fmul v19.4s, v19.4s, v15.4s\n", "fmul v20.4s, v20.4s, v16.4s\n",
+            "fadd v17.4s, v17.4s, v29.4s\n", "fadd v18.4s, v18.4s, v29.4s\n",
+            "fadd v19.4s, v19.4s, v29.4s\n", "fadd v20.4s, v20.4s, v29.4s\n",
+            "uzp1 v21.8h, v17.8h, v18.8h\n", "uzp1 v22.8h, v19.8h, v20.8h\n",
+            "sqxtn v21.8b, v21.8h\n", "sqxtn2 v21.16b, v22.8h\n",
+            clamp!($path),
+            "st1 {{v21.16b}}, [{out}], {out_stride}\n",
+        )
+    };
+    (8, $path:ident) => {
+        concat!(
+            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n",
+            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
+            "fadd v17.4s, v17.4s, v29.4s\n", "fadd v18.4s, v18.4s, v29.4s\n",
+            "uzp1 v21.8h, v17.8h, v18.8h\n",
+            "sqxtn v21.8b, v21.8h\n",
+            clamp!($path),
             "st1 {{v21.8b}}, [{out}], {out_stride}\n",
         )
     };
@@ -330,8 +357,8 @@ macro_rules! output {
 
 #[rustfmt::skip]
 macro_rules! clamp {
-    (free) => { "" };
-    (bounded) => { "smax v21.16b, v21.16b, v30.16b\nsmin v21.16b, v21.16b, v31.16b\n" };
+    (even) => { "" };
+    ($path:ident) => { "smax v21.16b, v21.16b, v30.16b\nsmin v21.16b, v21.16b, v31.16b\n" };
 }
 
 /// Loads bias and scales.
@@ -343,9 +370,9 @@ macro_rules! channels {
 
 /// A function that makes a row by one plan.
 macro_rules! row_by_plan {
-    ($name:ident, $plan:ident, $channels:tt, $clamp:ident) => {
+    ($name:ident, $plan:ident, $channels:tt, $path:ident) => {
         /// Registers: v0..v8 taps; v9..v12 bias; v13..v16 scales; v17..v20 sums; v21..v24 two chains; v25..v27 codes;
-        /// v28 fill; v29 zero point; v30, v31 bounds.
+        /// v28 fill; v29 addend; v30, v31 bounds.
         ///
         /// # Safety
         /// The contract of [`make`].
@@ -367,21 +394,21 @@ macro_rules! row_by_plan {
                     "cbz {left}, 3f",
                     "2:",
                     $plan!(left),
-                    output!($channels, $clamp),
+                    output!($channels, $path),
                     "subs {left}, {left}, #1
                     b.ne 2b",
                     "3:
                     cbz {inner}, 5f",
                     "4:",
                     $plan!(inner),
-                    output!($channels, $clamp),
+                    output!($channels, $path),
                     "subs {inner}, {inner}, #1
                     b.ne 4b",
                     "5:
                     cbz {right}, 7f",
                     "6:",
                     $plan!(right),
-                    output!($channels, $clamp),
+                    output!($channels, $path),
                     "subs {right}, {right}, #1
                     b.ne 6b",
                     "7:",
@@ -408,7 +435,7 @@ macro_rules! row_by_plan {
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
                     out("v24") _, out("v25") _, out("v26") _, out("v27") _,
                     inout("v28") vdupq_n_s8(row.fill) => _,
-                    in("v29") row.stage.zero_point,
+                    in("v29") row.addend,
                     in("v30") row.stage.min,
                     in("v31") row.stage.max,
                     options(nostack),
@@ -418,33 +445,43 @@ macro_rules! row_by_plan {
     };
 }
 
-row_by_plan!(one_free, one, 16, free);
-row_by_plan!(two_free, two, 16, free);
-row_by_plan!(four_free, four, 16, free);
-row_by_plan!(five_free, five, 16, free);
-row_by_plan!(wide_free, wide, 8, free);
-row_by_plan!(one_bounded, one, 16, bounded);
-row_by_plan!(two_bounded, two, 16, bounded);
-row_by_plan!(four_bounded, four, 16, bounded);
-row_by_plan!(five_bounded, five, 16, bounded);
-row_by_plan!(wide_bounded, wide, 8, bounded);
+row_by_plan!(one_even, one, 16, even);
+row_by_plan!(two_even, two, 16, even);
+row_by_plan!(four_even, four, 16, even);
+row_by_plan!(five_even, five, 16, even);
+row_by_plan!(wide_even, wide, 8, even);
+row_by_plan!(one_even_bounded, one, 16, even_bounded);
+row_by_plan!(two_even_bounded, two, 16, even_bounded);
+row_by_plan!(four_even_bounded, four, 16, even_bounded);
+row_by_plan!(five_even_bounded, five, 16, even_bounded);
+row_by_plan!(wide_even_bounded, wide, 8, even_bounded);
+row_by_plan!(one_any, one, 16, any);
+row_by_plan!(two_any, two, 16, any);
+row_by_plan!(four_any, four, 16, any);
+row_by_plan!(five_any, five, 16, any);
+row_by_plan!(wide_any, wide, 8, any);
 
-/// Makes a row; `is_bounded`: whether codes need to be clamped.
+/// Makes a row.
 ///
 /// # Safety
 /// For the channels of `taps`, all that [`Row`] tells of is readable, and a code is writable for each pixel and channel.
-pub unsafe fn make(row: Row, taps: Taps, is_bounded: bool) {
-    let run = match (taps, is_bounded) {
-        (Taps::Int8(Plan::One), false) => one_free,
-        (Taps::Int8(Plan::Two), false) => two_free,
-        (Taps::Int8(Plan::Four), false) => four_free,
-        (Taps::Int8(Plan::Five), false) => five_free,
-        (Taps::Int16, false) => wide_free,
-        (Taps::Int8(Plan::One), true) => one_bounded,
-        (Taps::Int8(Plan::Two), true) => two_bounded,
-        (Taps::Int8(Plan::Four), true) => four_bounded,
-        (Taps::Int8(Plan::Five), true) => five_bounded,
-        (Taps::Int16, true) => wide_bounded,
+pub unsafe fn make(row: Row, taps: Taps, path: Path) {
+    let run = match (taps, path) {
+        (Taps::Int8(Plan::One), Path::Even) => one_even,
+        (Taps::Int8(Plan::Two), Path::Even) => two_even,
+        (Taps::Int8(Plan::Four), Path::Even) => four_even,
+        (Taps::Int8(Plan::Five), Path::Even) => five_even,
+        (Taps::Int16, Path::Even) => wide_even,
+        (Taps::Int8(Plan::One), Path::EvenBounded) => one_even_bounded,
+        (Taps::Int8(Plan::Two), Path::EvenBounded) => two_even_bounded,
+        (Taps::Int8(Plan::Four), Path::EvenBounded) => four_even_bounded,
+        (Taps::Int8(Plan::Five), Path::EvenBounded) => five_even_bounded,
+        (Taps::Int16, Path::EvenBounded) => wide_even_bounded,
+        (Taps::Int8(Plan::One), Path::Any) => one_any,
+        (Taps::Int8(Plan::Two), Path::Any) => two_any,
+        (Taps::Int8(Plan::Four), Path::Any) => four_any,
+        (Taps::Int8(Plan::Five), Path::Any) => five_any,
+        (Taps::Int16, Path::Any) => wide_any,
     };
     // SAFETY: the caller's contract.
     unsafe { run(row) }
