@@ -51,9 +51,13 @@ const SMALL: u8 = 0x80;
 /// Whether sums of a channel times its scale lie within 32,000 of 0, whatever the codes are.
 fn has_small_results(weights: &DepthwiseWeights, channel: usize) -> bool {
     let taps = weights.taps.iter().skip(channel).step_by(weights.channels);
-    let taps: i64 = taps.map(|&tap| 128 * i64::from(tap).abs()).sum();
-    let furthest = taps + i64::from(weights.bias[channel]).abs();
-    furthest as f64 * f64::from(weights.scales[channel]) < 32_000.0
+    let bias = i64::from(weights.bias[channel]);
+    let (mut low, mut high) = (bias, bias);
+    for tap in taps.map(|&tap| i64::from(tap)) {
+        low += (-128 * tap).min(127 * tap);
+        high += (-128 * tap).max(127 * tap);
+    }
+    high.max(-low) as f64 * f64::from(weights.scales[channel]) < 32_000.0
 }
 
 fn run(row: Depthwise<'_>) {
@@ -123,7 +127,6 @@ fn blocks(mut row: Depthwise<'_>, edges: Edges) {
 
 /// Makes the channels from `first` on, as many as `taps` tells, of a row that has [`Edges`].
 fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps, path: Path) {
-    let stage = CodesStage::new(row.stage);
     let weights = row.weights;
     let channel = row.first_channel + first;
     let (lanes, tap_bytes, tap_stride) = match taps {
@@ -156,9 +159,9 @@ fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps, path: P
         tap_stride,
         bias: weights.bias[channel..][..lanes].as_ptr(),
         scales: weights.scales[channel..][..lanes].as_ptr(),
-        stage,
+        bounds: [[row.stage.min; 16], [row.stage.max; 16]],
         addend: match path {
-            Path::Any => stage.zero_point,
+            Path::Any => vdupq_n_s16(row.stage.zero_point as i16),
             _ => vreinterpretq_s16_f32(vdupq_n_f32(rounding_addend(row.stage))),
         },
         out: row.out[first..].as_mut_ptr(),
