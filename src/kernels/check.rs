@@ -103,14 +103,33 @@ enum Fill {
     Alternating,
     /// Random and near 0, as most weights are.
     Small,
+    /// Weights of which four, times -128, just fit int16.
+    Quarter,
+    /// Weights of which four, times -128, just do not fit.
+    MinusQuarter,
+    /// Weights of which nine, times -128, just fit.
+    Ninth,
 }
 
-const FILLS: [Fill; 5] = [
+impl Fill {
+    /// How activations are filled where weights are filled so.
+    fn of_activations(self) -> Self {
+        match self {
+            Self::Quarter | Self::MinusQuarter | Self::Ninth => Self::Minimum,
+            fill => fill,
+        }
+    }
+}
+
+const FILLS: [Fill; 8] = [
     Fill::Random,
     Fill::Minimum,
     Fill::Maximum,
     Fill::Alternating,
     Fill::Small,
+    Fill::Quarter,
+    Fill::MinusQuarter,
+    Fill::Ninth,
 ];
 
 struct Random(u64);
@@ -133,6 +152,9 @@ impl Random {
                 Fill::Alternating if at % 2 == 0 => minimum,
                 Fill::Alternating => i8::MAX,
                 Fill::Small => (self.next() % 81) as i8 - 40,
+                Fill::Quarter => 64,
+                Fill::MinusQuarter => -64,
+                Fill::Ninth => 28,
             })
             .collect()
     }
@@ -168,10 +190,11 @@ fn check_gemm(kernel: &GemmKernel, report: &mut Report) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let minimum = if kernel.needs_no_minimum { -127 } else { -128 };
     for [rows, depth, channels] in GEMM_SIZES {
-        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3, 5]) {
+        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3, 5, 0, 0, 0]) {
             let weights = random.codes(fill, channels * depth, minimum);
             let a_stride = depth + (zero_point == 5) as usize * 5;
-            let a = random.codes(fill, rows * a_stride + GEMM_OVERREAD, i8::MIN);
+            let fill_of_a = fill.of_activations();
+            let a = random.codes(fill_of_a, rows * a_stride + GEMM_OVERREAD, i8::MIN);
             let bias: Vec<i32> = (0..channels).map(|_| random.next() as i16 as i32).collect();
             let scales = random.scales(depth, channels);
             let source = WeightsSource {
@@ -267,10 +290,10 @@ impl GemmCase<'_> {
 fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
     let mut random = Random(0xd1b5_4a32_d192_ed03);
     for size in DEPTHWISE_SIZES {
-        for (fill, padding) in FILLS.into_iter().zip([1, 0, 0, 2, 1]) {
+        for (fill, padding) in FILLS.into_iter().zip([1, 0, 0, 2, 1, 1, 1, 1]) {
             let [pixels, channels, kernel_size, stride, dilation] = size;
             let taps = random.codes(fill, kernel_size * kernel_size * channels, i8::MIN);
-            let is_wide = fill != Fill::Small;
+            let is_wide = fill != Fill::Small && fill.of_activations() == fill;
             let widen = |tap: i8| match fill {
                 Fill::Maximum => 255,
                 _ => i16::from(tap) * 2 - i16::from(tap.signum()),
@@ -304,7 +327,7 @@ fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
                 dilation,
             };
             let rows: Vec<_> = (0..kernel_size)
-                .map(|_| random.codes(fill, case.width * (channels + 3), i8::MIN))
+                .map(|_| random.codes(fill.of_activations(), case.width * (channels + 3), i8::MIN))
                 .collect();
             let rows: Vec<&[i8]> = rows.iter().map(Vec::as_slice).collect();
             let parts = [0..channels, kernel.block..channels, 0..kernel.block];

@@ -1,7 +1,9 @@
 //! The depthwise convolution for Armv8.0: 3x3 over 16 channels in assembly where taps are int8; else 8 channels whose
 //! codes and taps are widened to int16.
 
-use super::output::{CodesStage, load_8, load_8_i16, load_f32, load_i32, needs_clamp, store_8};
+use super::output::{
+    CodesStage, Path, load_8, load_8_i16, load_f32, load_i32, rounding_addend, store_8,
+};
 use super::registers::*;
 use super::taps::{self, Plan, Taps};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
@@ -41,6 +43,21 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         }
     }
     packed
+}
+
+/// Marks the number of a plan of a block with small results.
+const SMALL: u8 = 0x80;
+
+/// Whether sums of a channel times its scale lie within 32,000 of 0, whatever the codes are.
+fn has_small_results(weights: &DepthwiseWeights, channel: usize) -> bool {
+    let taps = weights.taps.iter().skip(channel).step_by(weights.channels);
+    let bias = i64::from(weights.bias[channel]);
+    let (mut low, mut high) = (bias, bias);
+    for tap in taps.map(|&tap| i64::from(tap)) {
+        low += (-128 * tap).min(127 * tap);
+        high += (-128 * tap).max(127 * tap);
+    }
+    high.max(-low) as f64 * f64::from(weights.scales[channel]) < 32_000.0
 }
 
 fn run(row: Depthwise<'_>) {
@@ -87,27 +104,29 @@ impl Edges {
 fn blocks(mut row: Depthwise<'_>, edges: Edges) {
     if row.channels < LANES {
         let last = row.channels - WIDE_LANES;
-        make(&mut row, edges, 0, Taps::Int16);
+        make(&mut row, edges, 0, Taps::Int16, Path::Any);
         if last > 0 {
-            make(&mut row, edges, last, Taps::Int16);
+            make(&mut row, edges, last, Taps::Int16, Path::Any);
         }
         return;
     }
     for block in 0..row.channels.div_ceil(LANES) {
         let first = (block * LANES).min(row.channels - LANES);
         let index = (row.first_channel + first).div_ceil(LANES);
-        match Plan::from_number(row.weights.packed.plans[index]) {
-            Some(plan) => make(&mut row, edges, first, Taps::Int8(plan)),
+        let number = row.weights.packed.plans[index];
+        let path = Path::of(row.stage, number & SMALL != 0);
+        match Plan::from_number(number & !SMALL) {
+            Some(plan) => make(&mut row, edges, first, Taps::Int8(plan), path),
             None => {
-                make(&mut row, edges, first, Taps::Int16);
-                make(&mut row, edges, first + WIDE_LANES, Taps::Int16);
+                make(&mut row, edges, first, Taps::Int16, path);
+                make(&mut row, edges, first + WIDE_LANES, Taps::Int16, path);
             }
         }
     }
 }
 
 /// Makes the channels from `first` on, as many as `taps` tells, of a row that has [`Edges`].
-fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps) {
+fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps, path: Path) {
     let weights = row.weights;
     let channel = row.first_channel + first;
     let (lanes, tap_bytes, tap_stride) = match taps {
@@ -140,13 +159,17 @@ fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps) {
         tap_stride,
         bias: weights.bias[channel..][..lanes].as_ptr(),
         scales: weights.scales[channel..][..lanes].as_ptr(),
-        stage: CodesStage::new(row.stage),
+        bounds: [[row.stage.min; 16], [row.stage.max; 16]],
+        addend: match path {
+            Path::Any => vdupq_n_s16(row.stage.zero_point as i16),
+            _ => vreinterpretq_s16_f32(vdupq_n_f32(rounding_addend(row.stage))),
+        },
         out: row.out[first..].as_mut_ptr(),
         out_stride: row.out_stride,
     };
     // SAFETY: `Depthwise::assert_lengths` proves that the rows hold `width` pixels and the output `pixels`, with
     // `channels` codes each; `Edges` that only columns inside the rows are read; the slices above are as long as read.
-    unsafe { taps::make(part, taps, needs_clamp(row.stage)) }
+    unsafe { taps::make(part, taps, path) }
 }
 
 fn wide_blocks<const COLUMNS: usize, const TAPS: usize>(mut row: Depthwise<'_>) {

@@ -7,7 +7,9 @@
 use std::arch::aarch64::int32x4_t;
 use std::ops::Range;
 
-use super::output::{CodesStage, load_f32, load_i32, needs_clamp, store_codes, store_sums};
+use super::output::{
+    CodesStage, Path, load_f32, load_i32, rounding_addend, store_codes, store_sums,
+};
 use super::registers::*;
 use super::shallow::{self, Depth};
 use super::tile::{self, Tiles, ToCodes, multiply_1_row};
@@ -109,6 +111,8 @@ impl Product<'_> {
     /// Makes two blocks that [`Product::shallow_depth`] has found shallow.
     fn shallow(&self, block: usize, depth: Depth, out: &mut [i8], stage: OutputStage) {
         assert!(out.len() >= (self.rows - 1) * self.out_stride + 2 * NR);
+        let is_small = |block| self.weights.furthest_sum(block) < u32::MAX;
+        let path = Path::of(stage, is_small(block) && is_small(block + 1));
         let blocks = [0, 1].map(|at| Block::new(self.weights, block + at));
         let rows = shallow::Rows {
             a: self.a.as_ptr(),
@@ -121,13 +125,14 @@ impl Product<'_> {
                 zero_point: [stage.zero_point as i16; 8],
                 min: [stage.min; 8],
                 max: [stage.max; 8],
+                rounding_addend: [rounding_addend(stage); 4],
             },
             out: out.as_mut_ptr(),
             out_stride: self.out_stride,
         };
         // SAFETY: whoever made the product asserted that 64 codes are readable behind the depth; the assert above is
         // about the output; blocks lie one behind the other.
-        unsafe { shallow::make(rows, depth, needs_clamp(stage)) }
+        unsafe { shallow::make(rows, depth, path) }
     }
 
     fn codes_of_block(
@@ -141,13 +146,12 @@ impl Product<'_> {
         let block = Block::new(self.weights, block);
         to.bias.copy_from_slice(block.bias);
         to.scales.copy_from_slice(block.scales);
-        let (row_terms, make) = match (block.has_row_term, needs_clamp(stage)) {
-            (false, false) => (None, tile::codes_free as MakeTiles<i8>),
-            (false, true) => (None, tile::codes_bounded as MakeTiles<i8>),
-            (true, _) => (
-                Some(row_terms),
-                tile::codes_bounded_with_terms as MakeTiles<i8>,
-            ),
+        let path = Path::of(stage, block.has_small_results);
+        let (row_terms, make) = match (block.has_row_term, path) {
+            (false, Path::Even) => (None, tile::codes_even as MakeTiles<i8>),
+            (false, Path::EvenBounded) => (None, tile::codes_even_bounded as MakeTiles<i8>),
+            (false, Path::Any) => (None, tile::codes_any as MakeTiles<i8>),
+            (true, _) => (Some(row_terms), tile::codes_any_with_terms as MakeTiles<i8>),
         };
         let first = self.whole_tiles(&block, to, row_terms, make, out);
         for row in first..self.rows {
@@ -225,6 +229,7 @@ struct Block<'a> {
     bias: &'a [i32],
     scales: &'a [f32],
     has_row_term: bool,
+    has_small_results: bool,
 }
 
 impl<'a> Block<'a> {
@@ -236,6 +241,7 @@ impl<'a> Block<'a> {
             bias: weights.bias(block),
             scales: weights.scales(block),
             has_row_term: weights.has_row_term(block),
+            has_small_results: weights.furthest_sum(block) < u32::MAX,
         }
     }
 

@@ -44,9 +44,33 @@ fn round(sum: int32x4_t, scale: float32x4_t) -> int32x4_t {
     vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), scale))
 }
 
-/// Whether a stage needs more than the saturation of int8.
-pub fn needs_clamp(stage: OutputStage) -> bool {
-    stage.min > i8::MIN || stage.max < i8::MAX
+/// How assembly makes codes of sums.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// For results that fit int16 and an even zero point: adding 1.5 * 2^23 and the zero point to a float leaves, in its
+    /// low bits, the integer that it rounds to, halves to even, and the zero point added.
+    Even,
+    /// As `Even`, and then clamped.
+    EvenBounded,
+    /// For all results; as [`CodesStage`] does it.
+    Any,
+}
+
+impl Path {
+    /// The shortest way for a stage; `has_small_results`: whether sums times their scales lie within 32,000 of 0.
+    pub fn of(stage: OutputStage, has_small_results: bool) -> Self {
+        let has_all_codes = stage.min == i8::MIN && stage.max == i8::MAX;
+        match has_small_results && stage.zero_point % 2 == 0 {
+            true if has_all_codes => Self::Even,
+            true => Self::EvenBounded,
+            false => Self::Any,
+        }
+    }
+}
+
+/// What [`Path::Even`] adds.
+pub fn rounding_addend(stage: OutputStage) -> f32 {
+    12_582_912.0 + stage.zero_point as f32
 }
 
 /// The first 16 codes.

@@ -20,6 +20,7 @@ registers_only! {
     vaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
     vcvtnq_s32_f32(a: float32x4_t) -> int32x4_t;
     vcvtq_f32_s32(a: int32x4_t) -> float32x4_t;
+    vdupq_n_f32(value: f32) -> float32x4_t;
     vdupq_n_s8(value: i8) -> int8x16_t;
     vdupq_n_s16(value: i16) -> int16x8_t;
     vdupq_n_s32(value: i32) -> int32x4_t;
@@ -36,4 +37,5 @@ registers_only! {
     vqmovn_high_s32(low: int16x4_t, a: int32x4_t) -> int16x8_t;
     vqmovn_s16(a: int16x8_t) -> int8x8_t;
     vqmovn_s32(a: int32x4_t) -> int16x4_t;
+    vreinterpretq_s16_f32(a: float32x4_t) -> int16x8_t;
 }

@@ -5,6 +5,8 @@
 
 use std::arch::asm;
 
+use super::output::Path;
+
 /// Channels that are made at a time.
 pub const CHANNELS: usize = 8;
 
@@ -31,6 +33,7 @@ pub struct ToCodes {
     pub zero_point: [i16; 8],
     pub min: [i8; 8],
     pub max: [i8; 8],
+    pub rounding_addend: [f32; 4],
 }
 
 /// A product of 8 channels.
@@ -71,36 +74,41 @@ macro_rules! reduce {
     };
 }
 
-/// The steps from the sums of the row before, in v2 and v3, to codes in v8.
+/// The steps from the sums of the row before, in v2 and v3, to codes in v8. v10 holds the zero point, or the addend of
+/// [`Path::Even`](super::output::Path).
 #[rustfmt::skip]
 macro_rules! codes {
-    (0) => { "add v8.4s, v2.4s, v10.4s\nadd v9.4s, v3.4s, v11.4s\n" };
-    (1) => { "scvtf v8.4s, v8.4s\nscvtf v9.4s, v9.4s\n" };
-    (2) => { "fmul v8.4s, v8.4s, v12.4s\nfmul v9.4s, v9.4s, v13.4s\n" };
-    (3) => { "fcvtns v8.4s, v8.4s\nfcvtns v9.4s, v9.4s\n" };
-    (4) => { "sqxtn v8.4h, v8.4s\n" };
-    (5) => { "sqxtn2 v8.8h, v9.4s\nldr q9, [{to}, #64]\n" };
-    (6) => { "sqadd v8.8h, v8.8h, v9.8h\n" };
-    (7) => { "sqxtn v8.8b, v8.8h\n" };
-    (free) => { "" };
-    (bounded) => { "ldp d0, d1, [{to}, #80]\nsmax v8.8b, v8.8b, v0.8b\nsmin v8.8b, v8.8b, v1.8b\n" };
-    (store) => { "st1 {{v8.8b}}, [{out}], {on}\nmov {on}, {out_stride}\n" };
+    (0, $path:ident) => { "ldp q8, q9, [{to}]\nadd v8.4s, v8.4s, v2.4s\nadd v9.4s, v9.4s, v3.4s\n" };
+    (1, $path:ident) => { "scvtf v8.4s, v8.4s\nscvtf v9.4s, v9.4s\n" };
+    (2, $path:ident) => { "fmul v8.4s, v8.4s, v12.4s\nfmul v9.4s, v9.4s, v13.4s\n" };
+    (3, any) => { "fcvtns v8.4s, v8.4s\nfcvtns v9.4s, v9.4s\n" };
+    (4, any) => { "sqxtn v8.4h, v8.4s\n" };
+    (5, any) => { "sqxtn2 v8.8h, v9.4s\n" };
+    (6, any) => { "sqadd v8.8h, v8.8h, v10.8h\n" };
+    (3, $path:ident) => { "fadd v8.4s, v8.4s, v10.4s\nfadd v9.4s, v9.4s, v10.4s\n" };
+    (4, $path:ident) => { "" };
+    (5, $path:ident) => { "uzp1 v8.8h, v8.8h, v9.8h\n" };
+    (6, $path:ident) => { "" };
+    (7, $path:ident) => { "sqxtn v8.8b, v8.8h\n" };
+    (clamp, even) => { "" };
+    (clamp, $path:ident) => { "ldp d0, d1, [{to}, #80]\nsmax v8.8b, v8.8b, v0.8b\nsmin v8.8b, v8.8b, v1.8b\n" };
+    (store, $path:ident) => { "st1 {{v8.8b}}, [{out}], {on}\nmov {on}, {out_stride}\n" };
 }
 
 /// All of them.
 macro_rules! codes_alone {
-    ($clamp:ident) => {
+    ($path:ident) => {
         concat!(
-            codes!(0),
-            codes!(1),
-            codes!(2),
-            codes!(3),
-            codes!(4),
-            codes!(5),
-            codes!(6),
-            codes!(7),
-            codes!($clamp),
-            codes!(store)
+            codes!(0, $path),
+            codes!(1, $path),
+            codes!(2, $path),
+            codes!(3, $path),
+            codes!(4, $path),
+            codes!(5, $path),
+            codes!(6, $path),
+            codes!(7, $path),
+            codes!(clamp, $path),
+            codes!(store, $path)
         )
     };
 }
@@ -126,149 +134,159 @@ macro_rules! load_weights {
     };
 }
 
+/// Loads v10.
+macro_rules! load_addend {
+    (any) => {
+        "ldr q10, [{to}, #64]"
+    };
+    ($path:ident) => {
+        "ldr q10, [{to}, #96]"
+    };
+}
+
 /// Multiplies one row and makes codes of the row before.
 #[rustfmt::skip]
 macro_rules! row {
-    (half, $clamp:ident) => {
+    (half, $path:ident) => {
         concat!(
             "ld1 {{v0.16b}}, [{a}], {a_stride}\n",
-            codes!(0), codes!(1),
+            codes!(0, $path), codes!(1, $path),
             each!("smull", 0, low, [2 16] [3 17] [4 18] [5 19]),
             each!("smull", 0, low, [6 20] [7 21] [14 22] [15 23]),
-            codes!(2),
+            codes!(2, $path),
             each!("smlal", 0, high, [2 16] [3 17] [4 18] [5 19]),
-            codes!(3),
+            codes!(3, $path),
             each!("smlal", 0, high, [6 20] [7 21] [14 22] [15 23]),
-            codes!(4),
+            codes!(4, $path),
             gather!("saddlp", [2 2] [3 3] [4 4] [5 5]),
-            codes!(5),
+            codes!(5, $path),
             gather!("saddlp", [6 6] [7 7] [14 14] [15 15]),
-            codes!(6),
+            codes!(6, $path),
             reduce!([2 2 3] [4 4 5]), 
-            codes!(7),
+            codes!(7, $path),
             reduce!([6 6 7] [14 14 15]),
             reduce!([2 2 4]),
-            codes!($clamp), codes!(store),
+            codes!(clamp, $path), codes!(store, $path),
             reduce!([3 6 14]),
         )
     };
-    (three, $clamp:ident) => {
+    (three, $path:ident) => {
         concat!(
             "ld1 {{v0.16b, v1.16b}}, [{a}], {a_stride}\n",
-            codes!(0), codes!(1),
+            codes!(0, $path), codes!(1, $path),
             each!("smull", 0, low, [2 16] [3 18] [4 20] [5 22]),
             each!("smull", 0, low, [6 24] [7 26] [14 28] [15 30]),
-            codes!(2),
+            codes!(2, $path),
             each!("smlal", 0, high, [2 16] [3 18] [4 20] [5 22]),
-            codes!(3),
+            codes!(3, $path),
             each!("smlal", 0, high, [6 24] [7 26] [14 28] [15 30]),
-            codes!(4),
+            codes!(4, $path),
             each!("smlal", 1, low, [2 17] [3 19] [4 21] [5 23]),
-            codes!(5),
+            codes!(5, $path),
             each!("smlal", 1, low, [6 25] [7 27] [14 29] [15 31]),
             gather!("saddlp", [2 2] [3 3] [4 4] [5 5]),
-            codes!(6),
+            codes!(6, $path),
             gather!("saddlp", [6 6] [7 7] [14 14] [15 15]),
             reduce!([2 2 3] [4 4 5]), 
-            codes!(7),
+            codes!(7, $path),
             reduce!([6 6 7] [14 14 15]),
             reduce!([2 2 4]),
-            codes!($clamp), codes!(store),
+            codes!(clamp, $path), codes!(store, $path),
             reduce!([3 6 14]),
         )
     };
-    (four, $clamp:ident) => {
+    (four, $path:ident) => {
         concat!(
             "ld1 {{v0.16b, v1.16b}}, [{a}], {a_stride}\n",
-            codes!(0), codes!(1),
+            codes!(0, $path), codes!(1, $path),
             each!("smull", 0, low, [2 16] [3 18] [4 20] [5 22]),
             each!("smull", 0, low, [6 24] [7 26] [14 28] [15 30]),
-            codes!(2),
+            codes!(2, $path),
             each!("smlal", 0, high, [2 16] [3 18] [4 20] [5 22]),
             each!("smlal", 0, high, [6 24] [7 26] [14 28] [15 30]),
-            codes!(3),
+            codes!(3, $path),
             each!("smlal", 1, low, [2 17] [3 19] [4 21] [5 23]),
             each!("smlal", 1, low, [6 25] [7 27] [14 29] [15 31]),
-            codes!(4),
+            codes!(4, $path),
             each!("smlal", 1, high, [2 17] [3 19] [4 21] [5 23]),
-            codes!(5),
+            codes!(5, $path),
             each!("smlal", 1, high, [6 25] [7 27] [14 29] [15 31]),
             gather!("saddlp", [2 2] [3 3] [4 4] [5 5]),
-            codes!(6),
+            codes!(6, $path),
             gather!("saddlp", [6 6] [7 7] [14 14] [15 15]),
             reduce!([2 2 3] [4 4 5]), 
-            codes!(7),
+            codes!(7, $path),
             reduce!([6 6 7] [14 14 15]),
             reduce!([2 2 4]),
-            codes!($clamp), codes!(store),
+            codes!(clamp, $path), codes!(store, $path),
             reduce!([3 6 14]),
         )
     };
-    (two_and_one, $clamp:ident) => {
+    (two_and_one, $path:ident) => {
         concat!(
             "ld1 {{v0.16b, v1.16b}}, [{a}], {a_stride}\n",
-            codes!(0),
+            codes!(0, $path),
             each!("smull", 0, low, [2 16] [3 18] [4 20] [5 22]),
-            codes!(1),
+            codes!(1, $path),
             each!("smull", 1, low, [6 17] [7 19] [14 21] [15 23]),
-            codes!(2),
+            codes!(2, $path),
             each!("smlal", 0, high, [2 16] [3 18] [4 20] [5 22]),
-            codes!(3), codes!(4),
+            codes!(3, $path), codes!(4, $path),
             gather!("saddlp", [2 2] [3 3] [4 4] [5 5]),
-            codes!(5),
+            codes!(5, $path),
             gather!("sadalp", [2 6] [3 7] [4 14] [5 15]),
             each!("smull", 0, low, [6 24] [7 26]),
-            codes!(6),
+            codes!(6, $path),
             reduce!([2 2 3] [4 4 5]),
             each!("smull", 0, low, [3 28] [5 30]),
-            codes!(7),
+            codes!(7, $path),
             each!("smlal", 0, high, [6 24] [7 26] [3 28] [5 30]),
             reduce!([2 2 4]),
             each!("smull", 1, low, [14 25] [15 27] [9 29] [4 31]),
             gather!("saddlp", [6 6] [7 7] [3 3] [5 5]),
-            codes!($clamp),
+            codes!(clamp, $path),
             gather!("sadalp", [6 14] [7 15] [3 9] [5 4]),
-            codes!(store),
+            codes!(store, $path),
             reduce!([6 6 7] [3 3 5] [3 6 3]),
         )
     };
-    (pairs, $clamp:ident) => {
+    (pairs, $path:ident) => {
         concat!(
             "ld1 {{v0.16b, v1.16b}}, [{a}], {a_stride}\n",
-            codes!(0),
+            codes!(0, $path),
             each!("smull", 0, low, [2 16] [3 18] [4 20] [5 22]),
-            codes!(1),
+            codes!(1, $path),
             each!("smull", 1, low, [6 17] [7 19] [14 21] [15 23]),
-            codes!(2),
+            codes!(2, $path),
             each!("smlal", 0, high, [2 16] [3 18] [4 20] [5 22]),
-            codes!(3),
+            codes!(3, $path),
             each!("smlal", 1, high, [6 17] [7 19] [14 21] [15 23]),
-            codes!(4),
+            codes!(4, $path),
             gather!("saddlp", [2 2] [3 3] [4 4] [5 5]),
-            codes!(5),
+            codes!(5, $path),
             gather!("sadalp", [2 6] [3 7] [4 14] [5 15]),
             each!("smull", 0, low, [6 24] [7 26]),
-            codes!(6),
+            codes!(6, $path),
             reduce!([2 2 3] [4 4 5]),
             each!("smull", 0, low, [3 28] [5 30]),
-            codes!(7),
+            codes!(7, $path),
             each!("smlal", 0, high, [6 24] [7 26] [3 28] [5 30]),
             reduce!([2 2 4]),
             each!("smull", 1, low, [14 25] [15 27] [9 29] [4 31]),
             gather!("saddlp", [6 6] [7 7] [3 3] [5 5]),
             each!("smlal", 1, high, [14 25] [15 27] [9 29] [4 31]),
-            codes!($clamp),
+            codes!(clamp, $path),
             gather!("sadalp", [6 14] [7 15] [3 9] [5 4]),
-            codes!(store),
+            codes!(store, $path),
             reduce!([6 6 7] [3 3 5] [3 6 3]),
         )
     };
 }
 
 macro_rules! rows {
-    ($name:ident, $depth:ident, $clamp:ident) => {
-        /// Registers: v0, v1 a row; v2..v7, v14, v15 products and sums; v8, v9 codes of the row before; v10, v11 bias;
-        /// v12, v13 scales; v16..v31 weights.
+    ($name:ident, $depth:ident, $path:ident) => {
+        /// Registers: v0, v1 a row; v2..v7, v14, v15 products and sums; v8, v9 codes of the row before; v10 zero
+        /// point or addend; v12, v13 scales; v16..v31 weights.
         ///
         /// # Safety
         /// The contract of [`make`].
@@ -278,13 +296,13 @@ macro_rules! rows {
             unsafe {
                 asm!(
                     load_weights!($depth),
-                    "ldp q10, q11, [{to}]
-                    ldp q12, q13, [{to}, #32]
-                    2:",
-                    row!($depth, $clamp),
+                    "ldp q12, q13, [{to}, #32]",
+                    load_addend!($path),
+                    "2:",
+                    row!($depth, $path),
                     "subs {count}, {count}, #1
                     b.ne 2b",
-                    codes_alone!($clamp),
+                    codes_alone!($path),
                     a = inout(reg) rows.a => _,
                     a_stride = in(reg) rows.a_stride,
                     count = inout(reg) rows.count => _,
@@ -308,34 +326,44 @@ macro_rules! rows {
     };
 }
 
-rows!(half_free, half, free);
-rows!(half_bounded, half, bounded);
-rows!(three_free, three, free);
-rows!(three_bounded, three, bounded);
-rows!(two_and_one_free, two_and_one, free);
-rows!(two_and_one_bounded, two_and_one, bounded);
-rows!(four_free, four, free);
-rows!(four_bounded, four, bounded);
-rows!(pairs_free, pairs, free);
-rows!(pairs_bounded, pairs, bounded);
+rows!(half_even, half, even);
+rows!(three_even, three, even);
+rows!(two_and_one_even, two_and_one, even);
+rows!(four_even, four, even);
+rows!(pairs_even, pairs, even);
+rows!(half_even_bounded, half, even_bounded);
+rows!(three_even_bounded, three, even_bounded);
+rows!(two_and_one_even_bounded, two_and_one, even_bounded);
+rows!(four_even_bounded, four, even_bounded);
+rows!(pairs_even_bounded, pairs, even_bounded);
+rows!(half_any, half, any);
+rows!(three_any, three, any);
+rows!(two_and_one_any, two_and_one, any);
+rows!(four_any, four, any);
+rows!(pairs_any, pairs, any);
 
-/// Makes codes; `is_bounded`: whether they need to be clamped.
+/// Makes codes.
 ///
 /// # Safety
 /// In each row 16 codes are readable for [`Depth::Half`], else 32; in each row of the output 8 codes are writable;
 /// `weights` are two blocks of long groups whose sums `depth` allows.
-pub unsafe fn make(rows: Rows<'_>, depth: Depth, is_bounded: bool) {
-    let run = match (depth, is_bounded) {
-        (Depth::Half, false) => half_free,
-        (Depth::Half, true) => half_bounded,
-        (Depth::Three, false) => three_free,
-        (Depth::Three, true) => three_bounded,
-        (Depth::TwoAndOne, false) => two_and_one_free,
-        (Depth::TwoAndOne, true) => two_and_one_bounded,
-        (Depth::Four, false) => four_free,
-        (Depth::Four, true) => four_bounded,
-        (Depth::Pairs, false) => pairs_free,
-        (Depth::Pairs, true) => pairs_bounded,
+pub unsafe fn make(rows: Rows<'_>, depth: Depth, path: Path) {
+    let run = match (depth, path) {
+        (Depth::Half, Path::Even) => half_even,
+        (Depth::Three, Path::Even) => three_even,
+        (Depth::TwoAndOne, Path::Even) => two_and_one_even,
+        (Depth::Four, Path::Even) => four_even,
+        (Depth::Pairs, Path::Even) => pairs_even,
+        (Depth::Half, Path::EvenBounded) => half_even_bounded,
+        (Depth::Three, Path::EvenBounded) => three_even_bounded,
+        (Depth::TwoAndOne, Path::EvenBounded) => two_and_one_even_bounded,
+        (Depth::Four, Path::EvenBounded) => four_even_bounded,
+        (Depth::Pairs, Path::EvenBounded) => pairs_even_bounded,
+        (Depth::Half, Path::Any) => half_any,
+        (Depth::Three, Path::Any) => three_any,
+        (Depth::TwoAndOne, Path::Any) => two_and_one_any,
+        (Depth::Four, Path::Any) => four_any,
+        (Depth::Pairs, Path::Any) => pairs_any,
     };
     // SAFETY: the caller's contract.
     unsafe { run(rows) }

@@ -4,9 +4,10 @@
 //! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain. Where taps
 //! are no int8, codes are widened and 8 channels multiplied as int16.
 
+use std::arch::aarch64::int16x8_t;
 use std::arch::asm;
 
-use super::output::CodesStage;
+use super::output::Path;
 use super::registers::vdupq_n_s8;
 
 /// How the taps of a block of channels are summed.
@@ -86,7 +87,10 @@ pub struct Row {
     pub bias: *const i32,
     /// Of each channel.
     pub scales: *const f32,
-    pub stage: CodesStage,
+    /// The smallest code and the largest.
+    pub bounds: [[i8; 16]; 2],
+    /// The zero point of the stage; for [`Path::Even`] what that adds.
+    pub addend: int16x8_t,
     pub out: *mut i8,
     /// From one pixel of the result to the next, in bytes.
     pub out_stride: usize,
@@ -192,19 +196,27 @@ macro_rules! multiply_wide {
 /// [`Taps::Int16`].
 #[rustfmt::skip]
 macro_rules! wide {
-    ($edge:ident) => {
+    ($edge:ident, $path:ident) => {
         concat!(
+            codes_of_before!(8, 0, $path),
             load_wide!($edge, 0, 25), load_wide!($edge, 3, 26), load_wide!($edge, 6, 27),
+            codes_of_before!(8, 1, $path),
             multiply_wide!("smull", $edge, a, 0, 25), load_wide!($edge, 1, 25),
             multiply_wide!("smull", $edge, b, 3, 26), load_wide!($edge, 4, 26),
+            codes_of_before!(8, 2, $path),
             multiply_wide!("smlal", $edge, a, 6, 27), load_wide!($edge, 7, 27),
             multiply_wide!("smlal", $edge, b, 1, 25), load_wide!($edge, 2, 25),
+            codes_of_before!(8, 3, $path),
             multiply_wide!("smlal", $edge, a, 4, 26), load_wide!($edge, 5, 26),
+            codes_of_before!(8, 4, $path),
             multiply_wide!("smlal", $edge, b, 7, 27), load_wide!($edge, 8, 27),
+            codes_of_before!(8, 5, $path),
             multiply_wide!("smlal", $edge, a, 2, 25),
             multiply_wide!("smlal", $edge, b, 5, 26),
+            codes_of_before!(8, 6, $path),
             multiply_wide!("smlal", $edge, a, 8, 27),
             "add v19.4s, v19.4s, v9.4s\n", "add v20.4s, v20.4s, v10.4s\n",
+            codes_of_before!(8, store, $path),
             "add v17.4s, v17.4s, v19.4s\n", "add v18.4s, v18.4s, v20.4s\n",
         )
     };
@@ -213,18 +225,27 @@ macro_rules! wide {
 /// [`Plan::One`].
 #[rustfmt::skip]
 macro_rules! one {
-    ($edge:ident) => {
+    ($edge:ident, $path:ident) => {
         concat!(
             load!($edge, 0, 25), load!($edge, 1, 26), load!($edge, 2, 27),
+            codes_of_before!(16, 0, $path),
             multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
+            codes_of_before!(16, 1, $path),
             multiply!("smlal", $edge, a, 1, 26), load!($edge, 4, 26),
+            codes_of_before!(16, 2, $path),
             multiply!("smlal", $edge, a, 2, 27), load!($edge, 5, 27),
+            codes_of_before!(16, 3, $path),
             multiply!("smlal", $edge, a, 3, 25), load!($edge, 6, 25),
+            codes_of_before!(16, 4, $path),
             multiply!("smlal", $edge, a, 4, 26), load!($edge, 7, 26),
+            codes_of_before!(16, 5, $path),
             multiply!("smlal", $edge, a, 5, 27), load!($edge, 8, 27),
+            codes_of_before!(16, 6, $path),
             multiply!("smlal", $edge, a, 6, 25),
+            codes_of_before!(16, 7, $path),
             multiply!("smlal", $edge, a, 7, 26),
             multiply!("smlal", $edge, a, 8, 27),
+            codes_of_before!(16, store, $path),
             gather!(first, a),
         )
     };
@@ -233,20 +254,29 @@ macro_rules! one {
 /// [`Plan::Two`]: a 0, 1, 4, 6; b 2, 3, 5, 7, 8.
 #[rustfmt::skip]
 macro_rules! two {
-    ($edge:ident) => {
+    ($edge:ident, $path:ident) => {
         concat!(
             load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            codes_of_before!(16, 0, $path),
             multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
             multiply!("smull", $edge, b, 2, 26), load!($edge, 4, 26),
+            codes_of_before!(16, 1, $path),
             multiply!("smlal", $edge, a, 1, 27), load!($edge, 5, 27),
             multiply!("smlal", $edge, b, 3, 25), load!($edge, 6, 25),
+            codes_of_before!(16, 2, $path),
             multiply!("smlal", $edge, a, 4, 26), load!($edge, 7, 26),
             multiply!("smlal", $edge, b, 5, 27), load!($edge, 8, 27),
+            codes_of_before!(16, 3, $path),
             multiply!("smlal", $edge, a, 6, 25),
+            codes_of_before!(16, 4, $path),
             multiply!("smlal", $edge, b, 7, 26),
-            gather!(first, a),
+            codes_of_before!(16, 5, $path),
             multiply!("smlal", $edge, b, 8, 27),
+            codes_of_before!(16, 6, $path),
+            gather!(first, a),
+            codes_of_before!(16, 7, $path),
             gather!(next, b),
+            codes_of_before!(16, store, $path),
         )
     };
 }
@@ -254,21 +284,30 @@ macro_rules! two {
 /// [`Plan::Four`]: a 0, 1; b 2, 6, 8; a 3, 4; b 5, 7.
 #[rustfmt::skip]
 macro_rules! four {
-    ($edge:ident) => {
+    ($edge:ident, $path:ident) => {
         concat!(
             load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            codes_of_before!(16, 0, $path),
             multiply!("smull", $edge, a, 0, 25), load!($edge, 6, 25),
             multiply!("smull", $edge, b, 2, 26), load!($edge, 8, 26),
+            codes_of_before!(16, 1, $path),
             multiply!("smlal", $edge, a, 1, 27), load!($edge, 3, 27),
             multiply!("smlal", $edge, b, 6, 25), load!($edge, 4, 25),
-            gather!(first, a),
+            codes_of_before!(16, 2, $path),
             multiply!("smlal", $edge, b, 8, 26), load!($edge, 5, 26),
+            codes_of_before!(16, 3, $path),
+            codes_of_before!(16, 4, $path),
+            gather!(first, a),
             multiply!("smull", $edge, a, 3, 27), load!($edge, 7, 27),
+            codes_of_before!(16, 5, $path),
             gather!(next, b),
             multiply!("smull", $edge, b, 5, 26),
+            codes_of_before!(16, 6, $path),
             multiply!("smlal", $edge, a, 4, 25),
             multiply!("smlal", $edge, b, 7, 27),
+            codes_of_before!(16, 7, $path),
             gather!(next, a),
+            codes_of_before!(16, store, $path),
             gather!(next, b),
         )
     };
@@ -277,61 +316,95 @@ macro_rules! four {
 /// [`Plan::Five`]: a 0, 1; b 2, 3; a 4, 5; b 6, 7; a 8.
 #[rustfmt::skip]
 macro_rules! five {
-    ($edge:ident) => {
+    ($edge:ident, $path:ident) => {
         concat!(
             load!($edge, 0, 25), load!($edge, 2, 26), load!($edge, 1, 27),
+            codes_of_before!(16, 0, $path),
             multiply!("smull", $edge, a, 0, 25), load!($edge, 3, 25),
             multiply!("smull", $edge, b, 2, 26), load!($edge, 4, 26),
+            codes_of_before!(16, 1, $path),
             multiply!("smlal", $edge, a, 1, 27), load!($edge, 6, 27),
             multiply!("smlal", $edge, b, 3, 25), load!($edge, 5, 25),
+            codes_of_before!(16, 2, $path),
+            codes_of_before!(16, 3, $path),
+            codes_of_before!(16, 4, $path),
             gather!(first, a),
             multiply!("smull", $edge, a, 4, 26), load!($edge, 7, 26),
+            codes_of_before!(16, 5, $path),
             gather!(next, b),
             multiply!("smull", $edge, b, 6, 27), load!($edge, 8, 27),
+            codes_of_before!(16, 6, $path),
             multiply!("smlal", $edge, a, 5, 25),
             multiply!("smlal", $edge, b, 7, 26),
+            codes_of_before!(16, 7, $path),
             gather!(next, a),
             multiply!("smull", $edge, a, 8, 27),
             gather!(next, b),
+            codes_of_before!(16, store, $path),
             gather!(next, a),
         )
     };
 }
 
-/// The rule of `requant.rs` for the sums in v17..v20, as `output.rs` does it, and the store of the codes.
+/// The steps from the sums of the pixel before to its codes: 16 channels from v17..v20, free after step 4, by v30 and
+/// v31 to v30; 8 channels from v17 and v18, free after step 0, by v21 and v22 to v21.
 #[rustfmt::skip]
-macro_rules! output {
-    (16, $clamp:ident) => {
-        concat!(
-            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n", "scvtf v19.4s, v19.4s\n", "scvtf v20.4s, v20.4s\n",
-            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
-            "fmul v19.4s, v19.4s, v15.4s\n", "fmul v20.4s, v20.4s, v16.4s\n",
-            "fcvtns v17.4s, v17.4s\n", "fcvtns v18.4s, v18.4s\n", "fcvtns v19.4s, v19.4s\n", "fcvtns v20.4s, v20.4s\n",
-            "sqxtn v21.4h, v17.4s\n", "sqxtn v22.4h, v19.4s\n", "sqxtn2 v21.8h, v18.4s\n", "sqxtn2 v22.8h, v20.4s\n",
-            "sqadd v21.8h, v21.8h, v29.8h\n", "sqadd v22.8h, v22.8h, v29.8h\n",
-            "sqxtn v21.8b, v21.8h\n", "sqxtn2 v21.16b, v22.8h\n",
-            clamp!($clamp),
-            "st1 {{v21.16b}}, [{out}], {out_stride}\n",
-        )
+macro_rules! codes_of_before {
+    (16, 0, $path:ident) => { "scvtf v17.4s, v17.4s\nscvtf v18.4s, v18.4s\nscvtf v19.4s, v19.4s\nscvtf v20.4s, v20.4s\n" };
+    (16, 1, $path:ident) => { "fmul v17.4s, v17.4s, v13.4s\nfmul v18.4s, v18.4s, v14.4s\nfmul v19.4s, v19.4s, v15.4s\nfmul v20.4s, v20.4s, v16.4s\n" };
+    (16, 2, any) => { "fcvtns v17.4s, v17.4s\nfcvtns v18.4s, v18.4s\nfcvtns v19.4s, v19.4s\nfcvtns v20.4s, v20.4s\n" };
+    (16, 3, any) => { "sqxtn v30.4h, v17.4s\nsqxtn v31.4h, v19.4s\n" };
+    (16, 4, any) => { "sqxtn2 v30.8h, v18.4s\nsqxtn2 v31.8h, v20.4s\n" };
+    (16, 5, any) => { "sqadd v30.8h, v30.8h, v29.8h\nsqadd v31.8h, v31.8h, v29.8h\n" };
+    (16, 2, $path:ident) => { "fadd v17.4s, v17.4s, v29.4s\nfadd v18.4s, v18.4s, v29.4s\nfadd v19.4s, v19.4s, v29.4s\nfadd v20.4s, v20.4s, v29.4s\n" };
+    (16, 3, $path:ident) => { "" };
+    (16, 4, $path:ident) => { "uzp1 v30.8h, v17.8h, v18.8h\nuzp1 v31.8h, v19.8h, v20.8h\n" };
+    (16, 5, $path:ident) => { "" };
+    (16, 6, $path:ident) => { "sqxtn v30.8b, v30.8h\n" };
+    (16, 7, $path:ident) => { "sqxtn2 v30.16b, v31.8h\n" };
+    (16, store, even) => { "st1 {{v30.16b}}, [{out}], {on}\nmov {on}, {out_stride}\n" };
+    (16, store, $path:ident) => {
+        "ldp q25, q26, [{bounds}]
+        smax v30.16b, v30.16b, v25.16b
+        smin v30.16b, v30.16b, v26.16b
+        st1 {{v30.16b}}, [{out}], {on}
+        mov {on}, {out_stride}\n"
     };
-    (8, $clamp:ident) => {
-        concat!(
-            "scvtf v17.4s, v17.4s\n", "scvtf v18.4s, v18.4s\n",
-            "fmul v17.4s, v17.4s, v13.4s\n", "fmul v18.4s, v18.4s, v14.4s\n",
-            "fcvtns v17.4s, v17.4s\n", "fcvtns v18.4s, v18.4s\n",
-            "sqxtn v21.4h, v17.4s\n", "sqxtn2 v21.8h, v18.4s\n",
-            "sqadd v21.8h, v21.8h, v29.8h\n",
-            "sqxtn v21.8b, v21.8h\n",
-            clamp!($clamp),
-            "st1 {{v21.8b}}, [{out}], {out_stride}\n",
-        )
+    (8, 0, $path:ident) => { "scvtf v21.4s, v17.4s\nscvtf v22.4s, v18.4s\n" };
+    (8, 1, $path:ident) => { "fmul v21.4s, v21.4s, v13.4s\nfmul v22.4s, v22.4s, v14.4s\n" };
+    (8, 2, any) => { "fcvtns v21.4s, v21.4s\nfcvtns v22.4s, v22.4s\n" };
+    (8, 3, any) => { "sqxtn v21.4h, v21.4s\n" };
+    (8, 4, any) => { "sqxtn2 v21.8h, v22.4s\n" };
+    (8, 5, any) => { "sqadd v21.8h, v21.8h, v29.8h\n" };
+    (8, 2, $path:ident) => { "fadd v21.4s, v21.4s, v29.4s\nfadd v22.4s, v22.4s, v29.4s\n" };
+    (8, 3, $path:ident) => { "" };
+    (8, 4, $path:ident) => { "uzp1 v21.8h, v21.8h, v22.8h\n" };
+    (8, 5, $path:ident) => { "" };
+    (8, 6, $path:ident) => { "sqxtn v21.8b, v21.8h\n" };
+    (8, 7, $path:ident) => { "" };
+    (8, store, even) => { "st1 {{v21.8b}}, [{out}], {on}\nmov {on}, {out_stride}\n" };
+    (8, store, $path:ident) => {
+        "ldp q23, q24, [{bounds}]
+        smax v21.8b, v21.8b, v23.8b
+        smin v21.8b, v21.8b, v24.8b
+        st1 {{v21.8b}}, [{out}], {on}
+        mov {on}, {out_stride}\n"
     };
 }
 
+/// All of them.
 #[rustfmt::skip]
-macro_rules! clamp {
-    (free) => { "" };
-    (bounded) => { "smax v21.16b, v21.16b, v30.16b\nsmin v21.16b, v21.16b, v31.16b\n" };
+macro_rules! codes_alone {
+    ($channels:tt, $path:ident) => {
+        concat!(
+            codes_of_before!($channels, 0, $path), codes_of_before!($channels, 1, $path),
+            codes_of_before!($channels, 2, $path), codes_of_before!($channels, 3, $path),
+            codes_of_before!($channels, 4, $path), codes_of_before!($channels, 5, $path),
+            codes_of_before!($channels, 6, $path), codes_of_before!($channels, 7, $path),
+            codes_of_before!($channels, store, $path),
+            "// {bounds}"
+        )
+    };
 }
 
 /// Loads bias and scales.
@@ -343,13 +416,14 @@ macro_rules! channels {
 
 /// A function that makes a row by one plan.
 macro_rules! row_by_plan {
-    ($name:ident, $plan:ident, $channels:tt, $clamp:ident) => {
+    ($name:ident, $plan:ident, $channels:tt, $path:ident) => {
         /// Registers: v0..v8 taps; v9..v12 bias; v13..v16 scales; v17..v20 sums; v21..v24 two chains; v25..v27 codes;
-        /// v28 fill; v29 zero point; v30, v31 bounds.
+        /// v28 fill; v29 addend; v30, v31 codes of the pixel before.
         ///
         /// # Safety
         /// The contract of [`make`].
         unsafe fn $name(row: Row) {
+            // The first codes, of no pixel, lie where those of the first pixel will: `on` is 0 for them.
             let after_step = |columns: usize| (columns * row.column).wrapping_sub(row.step);
             // SAFETY: the caller's contract; every register that is written is named below.
             unsafe {
@@ -366,25 +440,23 @@ macro_rules! row_by_plan {
                     channels!($channels),
                     "cbz {left}, 3f",
                     "2:",
-                    $plan!(left),
-                    output!($channels, $clamp),
+                    $plan!(left, $path),
                     "subs {left}, {left}, #1
                     b.ne 2b",
                     "3:
                     cbz {inner}, 5f",
                     "4:",
-                    $plan!(inner),
-                    output!($channels, $clamp),
+                    $plan!(inner, $path),
                     "subs {inner}, {inner}, #1
                     b.ne 4b",
                     "5:
                     cbz {right}, 7f",
                     "6:",
-                    $plan!(right),
-                    output!($channels, $clamp),
+                    $plan!(right, $path),
                     "subs {right}, {right}, #1
                     b.ne 6b",
                     "7:",
+                    codes_alone!($channels, $path),
                     r0 = inout(reg) row.rows[0] => _,
                     r1 = inout(reg) row.rows[1] => _,
                     r2 = inout(reg) row.rows[2] => _,
@@ -400,6 +472,8 @@ macro_rules! row_by_plan {
                     scales = in(reg) row.scales,
                     out = inout(reg) row.out => _,
                     out_stride = in(reg) row.out_stride,
+                    on = inout(reg) 0usize => _,
+                    bounds = in(reg) &row.bounds,
                     out("v0") _, out("v1") _, out("v2") _, out("v3") _,
                     out("v4") _, out("v5") _, out("v6") _, out("v7") _,
                     out("v8") _, out("v9") _, out("v10") _, out("v11") _,
@@ -408,9 +482,8 @@ macro_rules! row_by_plan {
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
                     out("v24") _, out("v25") _, out("v26") _, out("v27") _,
                     inout("v28") vdupq_n_s8(row.fill) => _,
-                    in("v29") row.stage.zero_point,
-                    in("v30") row.stage.min,
-                    in("v31") row.stage.max,
+                    in("v29") row.addend,
+                    out("v30") _, out("v31") _,
                     options(nostack),
                 );
             }
@@ -418,33 +491,43 @@ macro_rules! row_by_plan {
     };
 }
 
-row_by_plan!(one_free, one, 16, free);
-row_by_plan!(two_free, two, 16, free);
-row_by_plan!(four_free, four, 16, free);
-row_by_plan!(five_free, five, 16, free);
-row_by_plan!(wide_free, wide, 8, free);
-row_by_plan!(one_bounded, one, 16, bounded);
-row_by_plan!(two_bounded, two, 16, bounded);
-row_by_plan!(four_bounded, four, 16, bounded);
-row_by_plan!(five_bounded, five, 16, bounded);
-row_by_plan!(wide_bounded, wide, 8, bounded);
+row_by_plan!(one_even, one, 16, even);
+row_by_plan!(two_even, two, 16, even);
+row_by_plan!(four_even, four, 16, even);
+row_by_plan!(five_even, five, 16, even);
+row_by_plan!(wide_even, wide, 8, even);
+row_by_plan!(one_even_bounded, one, 16, even_bounded);
+row_by_plan!(two_even_bounded, two, 16, even_bounded);
+row_by_plan!(four_even_bounded, four, 16, even_bounded);
+row_by_plan!(five_even_bounded, five, 16, even_bounded);
+row_by_plan!(wide_even_bounded, wide, 8, even_bounded);
+row_by_plan!(one_any, one, 16, any);
+row_by_plan!(two_any, two, 16, any);
+row_by_plan!(four_any, four, 16, any);
+row_by_plan!(five_any, five, 16, any);
+row_by_plan!(wide_any, wide, 8, any);
 
-/// Makes a row; `is_bounded`: whether codes need to be clamped.
+/// Makes a row.
 ///
 /// # Safety
 /// For the channels of `taps`, all that [`Row`] tells of is readable, and a code is writable for each pixel and channel.
-pub unsafe fn make(row: Row, taps: Taps, is_bounded: bool) {
-    let run = match (taps, is_bounded) {
-        (Taps::Int8(Plan::One), false) => one_free,
-        (Taps::Int8(Plan::Two), false) => two_free,
-        (Taps::Int8(Plan::Four), false) => four_free,
-        (Taps::Int8(Plan::Five), false) => five_free,
-        (Taps::Int16, false) => wide_free,
-        (Taps::Int8(Plan::One), true) => one_bounded,
-        (Taps::Int8(Plan::Two), true) => two_bounded,
-        (Taps::Int8(Plan::Four), true) => four_bounded,
-        (Taps::Int8(Plan::Five), true) => five_bounded,
-        (Taps::Int16, true) => wide_bounded,
+pub unsafe fn make(row: Row, taps: Taps, path: Path) {
+    let run = match (taps, path) {
+        (Taps::Int8(Plan::One), Path::Even) => one_even,
+        (Taps::Int8(Plan::Two), Path::Even) => two_even,
+        (Taps::Int8(Plan::Four), Path::Even) => four_even,
+        (Taps::Int8(Plan::Five), Path::Even) => five_even,
+        (Taps::Int16, Path::Even) => wide_even,
+        (Taps::Int8(Plan::One), Path::EvenBounded) => one_even_bounded,
+        (Taps::Int8(Plan::Two), Path::EvenBounded) => two_even_bounded,
+        (Taps::Int8(Plan::Four), Path::EvenBounded) => four_even_bounded,
+        (Taps::Int8(Plan::Five), Path::EvenBounded) => five_even_bounded,
+        (Taps::Int16, Path::EvenBounded) => wide_even_bounded,
+        (Taps::Int8(Plan::One), Path::Any) => one_any,
+        (Taps::Int8(Plan::Two), Path::Any) => two_any,
+        (Taps::Int8(Plan::Four), Path::Any) => four_any,
+        (Taps::Int8(Plan::Five), Path::Any) => five_any,
+        (Taps::Int16, Path::Any) => wide_any,
     };
     // SAFETY: the caller's contract.
     unsafe { run(row) }

@@ -6,6 +6,7 @@
 use std::arch::aarch64::int32x4_t;
 use std::arch::asm;
 
+use super::output::rounding_addend;
 use crate::kernels::pack::{LONG_GROUP, Step};
 use crate::kernels::requant::OutputStage;
 
@@ -114,9 +115,10 @@ macro_rules! output {
         st1 {{v3.4s}}, [{out}], {out_stride}
         // {terms}"
     };
-    (free) => { concat!(round!(), store!(), "// {terms}") };
-    (bounded) => { concat!(round!(), clamp!(), store!(), "// {terms}") };
-    (bounded_with_terms) => { concat!(add_terms!(), round!(), clamp!(), store!()) };
+    (even) => { concat!(scale!(), round_even!(), store!(), "// {terms}") };
+    (even_bounded) => { concat!(scale!(), round_even!(), clamp!(), store!(), "// {terms}") };
+    (any) => { concat!(scale!(), round!(), clamp!(), store!(), "// {terms}") };
+    (any_with_terms) => { concat!(add_terms!(), scale!(), round!(), clamp!(), store!()) };
 }
 
 /// Adds the term of each row.
@@ -133,18 +135,23 @@ macro_rules! add_terms {
     };
 }
 
-/// The rule of `requant.rs` as `output.rs` does it; v4 gets the codes.
-macro_rules! round {
+macro_rules! scale {
     () => {
-        "ldr q10, [{to}, #32]
-        scvtf v0.4s, v0.4s
+        "scvtf v0.4s, v0.4s
         scvtf v1.4s, v1.4s
         scvtf v2.4s, v2.4s
         scvtf v3.4s, v3.4s
         fmul v0.4s, v0.4s, v9.4s
         fmul v1.4s, v1.4s, v9.4s
         fmul v2.4s, v2.4s, v9.4s
-        fmul v3.4s, v3.4s, v9.4s
+        fmul v3.4s, v3.4s, v9.4s\n"
+    };
+}
+
+/// Codes as [`CodesStage`](super::output::CodesStage) makes them, in v4.
+macro_rules! round {
+    () => {
+        "ldr q10, [{to}, #32]
         fcvtns v0.4s, v0.4s
         fcvtns v1.4s, v1.4s
         fcvtns v2.4s, v2.4s
@@ -155,6 +162,21 @@ macro_rules! round {
         sqxtn2 v5.8h, v3.4s
         sqadd v4.8h, v4.8h, v10.8h
         sqadd v5.8h, v5.8h, v10.8h
+        sqxtn v4.8b, v4.8h
+        sqxtn2 v4.16b, v5.8h\n"
+    };
+}
+
+/// Codes as [`Path::Even`](super::output::Path) makes them, in v4.
+macro_rules! round_even {
+    () => {
+        "ldr q10, [{to}, #80]
+        fadd v0.4s, v0.4s, v10.4s
+        fadd v1.4s, v1.4s, v10.4s
+        fadd v2.4s, v2.4s, v10.4s
+        fadd v3.4s, v3.4s, v10.4s
+        uzp1 v4.8h, v0.8h, v1.8h
+        uzp1 v5.8h, v2.8h, v3.8h
         sqxtn v4.8b, v4.8h
         sqxtn2 v4.16b, v5.8h\n"
     };
@@ -186,6 +208,7 @@ pub struct ToCodes {
     pub zero_point: [i16; 8],
     pub min: [i8; 16],
     pub max: [i8; 16],
+    pub rounding_addend: [f32; 4],
 }
 
 impl ToCodes {
@@ -197,6 +220,7 @@ impl ToCodes {
             zero_point: [stage.zero_point as i16; 8],
             min: [stage.min; 16],
             max: [stage.max; 16],
+            rounding_addend: [rounding_addend(stage); 4],
         }
     }
 }
@@ -322,18 +346,23 @@ macro_rules! tiles {
 }
 
 tiles! {
-    /// Stores codes; the bounds of the stage are those of int8 and there are no row terms.
-    codes_free, free, i8
+    /// Stores codes by [`Path::Even`](super::output::Path); there are no row terms.
+    codes_even, even, i8
 }
 
 tiles! {
-    /// Stores codes; there are no row terms.
-    codes_bounded, bounded, i8
+    /// Stores codes by [`Path::EvenBounded`](super::output::Path); there are no row terms.
+    codes_even_bounded, even_bounded, i8
 }
 
 tiles! {
-    /// Stores codes.
-    codes_bounded_with_terms, bounded_with_terms, i8
+    /// Stores codes by [`Path::Any`](super::output::Path); there are no row terms.
+    codes_any, any, i8
+}
+
+tiles! {
+    /// Stores codes by [`Path::Any`](super::output::Path).
+    codes_any_with_terms, any_with_terms, i8
 }
 
 tiles! {
