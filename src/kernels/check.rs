@@ -161,14 +161,22 @@ impl Random {
 
     fn scales(&mut self, depth: usize, count: usize) -> Vec<f32> {
         let middle = 1.0 / (depth as f32).sqrt() / 64.0;
-        (0..count)
-            .map(|_| middle * (0.25 + (self.next() % 1000) as f32 / 500.0))
-            .collect()
+        let scale = |at: usize| {
+            let scale = middle * (0.25 + (self.next() % 1000) as f32 / 500.0);
+            match at % 4 {
+                // A power of two: many results lie halfway between two codes.
+                3 => f32::from_bits(scale.to_bits() & 0xff80_0000),
+                // Results far beyond all codes.
+                1 if at / 16 % 3 == 2 => scale * 256.0,
+                _ => scale,
+            }
+        };
+        (0..count).map(scale).collect()
     }
 }
 
 /// Zero points of the output and its bounds.
-const STAGES: [OutputStage; 3] = [
+const STAGES: [OutputStage; 4] = [
     OutputStage {
         zero_point: -128,
         min: -128,
@@ -181,6 +189,11 @@ const STAGES: [OutputStage; 3] = [
     },
     OutputStage {
         zero_point: 127,
+        min: -128,
+        max: 127,
+    },
+    OutputStage {
+        zero_point: 6,
         min: -128,
         max: 127,
     },
@@ -330,7 +343,8 @@ fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
                 .map(|_| random.codes(fill.of_activations(), case.width * (channels + 3), i8::MIN))
                 .collect();
             let rows: Vec<&[i8]> = rows.iter().map(Vec::as_slice).collect();
-            let parts = [0..channels, kernel.block..channels, 0..kernel.block];
+            let all = 0..channels;
+            let parts = [all.clone(), kernel.block..channels, 0..kernel.block, all];
             for (stage, part) in STAGES.into_iter().zip(parts) {
                 let part = match part.start < part.end && part.end <= channels {
                     true => part,
