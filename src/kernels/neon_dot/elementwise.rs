@@ -1,5 +1,9 @@
 //! Row terms and additions.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "indices that are constants leave arrays in registers"
+)]
 
 use std::arch::aarch64::*;
 

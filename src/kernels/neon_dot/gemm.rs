@@ -1,5 +1,10 @@
 //! The matrix product.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "indices that are constants leave arrays in registers"
+)]
 
 use std::arch::aarch64::*;
 
@@ -83,9 +88,8 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
 }
 
 impl Block<'_> {
-    /// `out` begins at the first channel of the first row. Other paths than
-    /// [`Path::Small`], [`Path::Any`] and [`Path::Sums`] take whole blocks without
-    /// row terms.
+    /// `out` begins at the first channel of the first row. [`Path::Relu`], [`Path::Even`] and [`Path::Odd`] take whole
+    /// blocks without row terms.
     #[target_feature(enable = "neon,dotprod")]
     fn run(&self, path: Path, out: &mut [i8]) {
         match (path, self.channels) {
@@ -110,6 +114,7 @@ impl Block<'_> {
         assert!(self.a.len() >= last * self.a_stride + self.groups.next_multiple_of(4) * KR);
         assert!(self.weights.len() >= self.groups * NR * KR);
         assert!(self.channels <= 4 * QUADS && self.scales.len() >= NR);
+        assert!(self.channels == NR || !matches!(PATH, RELU | EVEN | ODD));
         assert!(out.len() >= last * self.out_stride + self.channels * bytes);
         assert!(self.row_terms.is_empty() || self.row_terms.len() == self.rows);
         let (mut a, mut out) = (self.a.as_ptr(), out.as_mut_ptr());
@@ -162,21 +167,36 @@ impl Block<'_> {
                         sums[quad] = vaddq_s32(sums[quad], vld1q_dup_s32(terms.add(row)));
                     }
                 }
-                let channels = match PATH {
-                    RELU | EVEN | ODD => NR,
-                    _ => self.channels,
-                };
-                match PATH {
-                    SUMS => store_sums(sums, to.cast(), channels),
-                    _ => {
-                        let mut offsets = scales;
-                        if PATH == RELU {
-                            offsets = load_16(self.offsets.as_ptr());
-                        }
-                        let codes = requantize::<PATH, IN_TURN>(sums, scales, offsets, self.stage);
-                        store(codes, to, channels);
-                    }
-                }
+                self.finish::<PATH>(sums, scales, to);
+            }
+        }
+    }
+
+    /// Writes the block's channels of a row.
+    ///
+    /// # Safety
+    /// They can be written at `to`: 16 of them on paths that take whole blocks.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn finish<const PATH: u8>(
+        &self,
+        sums: [int32x4_t; 4],
+        scales: [float32x4_t; 4],
+        to: *mut i8,
+    ) {
+        let mut offsets = scales;
+        // SAFETY: there are `NR` offsets; the caller vouches for `to`.
+        unsafe {
+            if PATH == SUMS {
+                return store_sums(sums, to.cast(), self.channels);
+            }
+            if PATH == RELU {
+                offsets = load_16(self.offsets.as_ptr());
+            }
+            let codes = requantize::<PATH, IN_TURN>(sums, scales, offsets, self.stage);
+            match PATH {
+                RELU | EVEN | ODD => store(codes, to, NR),
+                _ => store(codes, to, self.channels),
             }
         }
     }
@@ -184,7 +204,8 @@ impl Block<'_> {
     /// Sums of `ROWS` rows and `4 * QUADS` channels over all groups. What `a` holds behind the depth meets weights of
     /// 0.
     ///
-    /// Registers of 4 rows and 4 quads: 16 accumulate; 8 hold 32 codes of each row; 4 the weights of a group.
+    /// Registers of 4 rows and 4 quads: 16 accumulate; 8 hold 32 codes of each row; 4 the weights of a group. `PATH`
+    /// changes nothing but that every instance has one caller, into which it is inlined.
     ///
     /// # Safety
     /// As of [`Block::tile`].
@@ -234,6 +255,7 @@ impl Block<'_> {
         }
     }
 
+    /// What the sums of `ROWS` rows start at.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     fn start<const ROWS: usize, const QUADS: usize>(&self) -> [[int32x4_t; QUADS]; ROWS] {

@@ -4,6 +4,7 @@ mod depthwise;
 mod elementwise;
 mod gemm;
 mod output;
+mod taps;
 mod vector;
 
 use std::arch::is_aarch64_feature_detected;
@@ -37,8 +38,8 @@ pub const GEMMS: [GemmKernel; 1] = [GemmKernel {
 /// 3x3 over at least 16 channels; what else there is goes to other kernels.
 pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     name: "i8_depthwise_3x3_16c_neon_dot",
-    block: depthwise::LANES,
-    pack: depthwise::pack,
+    block: taps::LANES,
+    pack: taps::pack,
     run: run_depthwise,
 };
 
