@@ -129,7 +129,10 @@ mod tests {
         let largest = (1000 + GEMM_OVERREAD).next_multiple_of(LINE);
         assert_eq!(offsets[0], largest);
         assert_eq!(offsets[2], largest);
-        assert_eq!(total, largest + (100 + GEMM_OVERREAD).next_multiple_of(LINE));
+        assert_eq!(
+            total,
+            largest + (100 + GEMM_OVERREAD).next_multiple_of(LINE)
+        );
         for (a, x) in pieces.iter().enumerate() {
             for (b, y) in pieces.iter().enumerate().skip(a + 1) {
                 let together = x.first <= y.last && y.first <= x.last;

@@ -66,7 +66,7 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         packed.scales.extend(scales.map(relu_offset));
         let plan = pack_block(weights, first, &mut packed.data);
         packed.plans.push(plan);
-        packed.usable.push(is_small);
+        packed.plans.push(u8::from(is_small));
         packed.data.resize((block + 1) * PARTS * PART, 0);
     }
     packed
@@ -134,7 +134,7 @@ struct Blocks<'a> {
 
 /// The way that a block goes: the path of its sums, whether it has second parts; or that it is not packed.
 fn way(packed: &PackedTaps, stage: OutputStage, block: usize) -> Option<(Path, bool)> {
-    let furthest_sum = match packed.usable[block] {
+    let furthest_sum = match packed.plans[block] == 1 {
         true => 0,
         false => u32::MAX,
     };
