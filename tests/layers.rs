@@ -65,6 +65,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
         &[
             "kernels/mod.rs", // asks for the CPU's features
             "kernels/avx2.rs",
+            "kernels/avx_vnni.rs",
             "kernels/avx512_vnni/",
             "kernels/neon/",
             "kernels/neon_dot/",

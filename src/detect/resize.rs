@@ -208,6 +208,16 @@ pub fn interleave(rows: &[u32], band: &mut Band) {
     }
 }
 
+/// Calls the first function with the count as a constant if it is one of the list, else the second.
+macro_rules! by_count {
+    ($count:expr, [$($known:literal)*], $fixed:ident, $any:ident, $arguments:tt) => {
+        match $count {
+            $($known => $fixed::<$known> $arguments,)*
+            _ => $any $arguments,
+        }
+    };
+}
+
 /// Bytes of a column of a band.
 const LANES: usize = size_of::<u32>() * BAND_ROWS;
 
@@ -216,15 +226,13 @@ const LANES: usize = size_of::<u32>() * BAND_ROWS;
 #[inline(always)]
 pub fn shrink_band(columns: &Taps, band: &Band, channels: usize, rows: &mut [u8]) {
     let band = bytemuck::cast_slice(band);
-    match columns.longest {
-        1 => shrink::<1>(columns, band, channels, rows),
-        2 => shrink::<2>(columns, band, channels, rows),
-        3 => shrink::<3>(columns, band, channels, rows),
-        4 => shrink::<4>(columns, band, channels, rows),
-        5 => shrink::<5>(columns, band, channels, rows),
-        6 => shrink::<6>(columns, band, channels, rows),
-        _ => shrink_far(columns, band, channels, rows),
-    }
+    by_count!(
+        columns.longest,
+        [1 2 3 4 5 6 7 8 9 10 11 12 13],
+        shrink,
+        shrink_far,
+        (columns, band, channels, rows)
+    );
 }
 
 /// With `N` weights for each column of the target.
@@ -268,32 +276,33 @@ fn shrink_far(columns: &Taps, band: &[[u8; LANES]], channels: usize, rows: &mut 
 /// The vertical pass of one target row. `flip` is XORed to the result.
 #[inline(always)]
 pub fn blend_rows(rows: RingRows<'_>, weights: &[i32], flip: u8, out: &mut [u8]) {
-    match *weights {
-        [a] => blend([a], rows, flip, out),
-        [a, b] => blend([a, b], rows, flip, out),
-        [a, b, c] => blend([a, b, c], rows, flip, out),
-        [a, b, c, d] => blend([a, b, c, d], rows, flip, out),
-        [a, b, c, d, e] => blend([a, b, c, d, e], rows, flip, out),
-        [a, b, c, d, e, f] => blend([a, b, c, d, e, f], rows, flip, out),
-        _ => blend_far(weights, rows, flip, out),
-    }
+    by_count!(
+        weights.len(),
+        [1 2 3 4 5 6 7 8],
+        blend,
+        blend_far,
+        (weights, rows, flip, out)
+    );
 }
 
+/// With `N` weights.
 #[inline(always)]
-fn blend<const N: usize>(weights: [i32; N], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
+fn blend<const N: usize>(weights: &[i32], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
+    let weights = &weights.as_chunks::<N>().0[0];
     let mut sources = [&[][..]; N];
     for (index, source) in sources.iter_mut().enumerate() {
         *source = &rows.row(index)[..out.len()];
     }
     for (x, out) in out.iter_mut().enumerate() {
         let mut sum = HALF;
-        for (source, &weight) in sources.iter().zip(&weights) {
+        for (source, &weight) in sources.iter().zip(weights) {
             sum += i32::from(source[x]) * weight;
         }
         *out = to_byte(sum) ^ flip;
     }
 }
 
+/// With any number of weights.
 #[inline(always)]
 fn blend_far(weights: &[i32], rows: RingRows<'_>, flip: u8, out: &mut [u8]) {
     const BLOCK: usize = 64;

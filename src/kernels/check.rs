@@ -6,7 +6,7 @@
 use super::depthwise::PackedTaps;
 use super::pack::{PackedWeights, WeightsSource, row_terms};
 use super::requant::OutputStage;
-use super::scalar::{self, AddParams, MulParams};
+use super::scalar::{self, AddParams, MeanParams, MulParams};
 use super::{
     Depthwise, DepthwiseKernel, DepthwiseWeights, Elementwise, GEMM_OVERREAD, Gemm, GemmKernel,
     Kernels, Output, elementwise,
@@ -434,9 +434,14 @@ fn check_elementwise(kernels: &Kernels, report: &mut Report) {
             let quantize =
                 |table: &Elementwise, out: &mut [i8]| (table.quantize)(&reals, out, 0.3, stage);
             run("quantize", &quantize, report);
+            let params = MeanParams {
+                zero_point: 3,
+                scale: 0.4,
+                stage,
+            };
             let mean = |table: &Elementwise, out: &mut [i8]| {
                 let sums = &mut vec![0; length];
-                (table.mean_rows)(&a, &mut out[..length], sums, 3, 0.4, stage);
+                (table.mean_rows)(&params, &a, &mut out[..length], sums);
             };
             run("mean", &mean, report);
             let terms = |table: &Elementwise, out: &mut [i8]| {

@@ -45,7 +45,8 @@ pub struct DepthwiseWeights {
 }
 
 /// Taps in the order in which one kernel reads them. Empty until packed, and for kernels that read the taps as they
-/// are.
+/// are. No architecture's kernels read all of it.
+#[allow(dead_code)]
 #[derive(Clone, Debug, Default)]
 pub struct PackedTaps {
     pub(super) data: Vec<i8>,
@@ -53,12 +54,7 @@ pub struct PackedTaps {
     pub(super) bias: Vec<i32>,
     /// Scales of the packed form.
     pub(super) scales: Vec<f32>,
-    /// For each block of the kernel's channels: a bit for each column of the kernel that has taps which do not fit
-    /// int8, or the highest bit if the block cannot be packed.
-    pub(super) wide: Vec<u8>,
-    /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
-    pub(super) usable: Vec<bool>,
-    /// For each block, a way to sum its products that the kernel knows by number; 0: the packed form cannot be used.
+    /// For each block of the kernel's channels, how to sum its products: a number that the kernel gives its meaning.
     pub(super) plans: Vec<u8>,
 }
 
@@ -113,7 +109,7 @@ impl DepthwiseKernel {
         row.assert_lengths();
         assert_eq!(row.first_channel % self.block, 0);
         let end = row.first_channel + row.channels;
-        assert!(end == row.weights.channels || end % self.block == 0);
+        assert!(end == row.weights.channels || end.is_multiple_of(self.block));
         (self.run)(row);
     }
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::super::avx2;
 use super::output::Stage;
-use super::vector::{LANES, Rows, load_i8, load_some_i32};
+use super::vector::{LANES, Rows, load_f32, load_i8, load_i32};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
 
 /// Channels of a block.
@@ -45,70 +45,79 @@ fn stretches(channels: usize) -> usize {
     }
 }
 
-/// Summands of int8 that the taps of a block are split into.
-fn terms(is_narrow: bool) -> usize {
-    match is_narrow {
-        true => 1,
-        false => 2,
-    }
-}
-
-/// Taps of each block as `[terms][row groups][columns][4 registers][64 lanes][4 rows]`, 0 where there is no row or
-/// channel. The bias, one for each channel, less what unsigned codes add to the sum. Nothing if a tap is 255, which is
-/// not the sum of two int8: then the kernel without packing takes over.
+/// Of each block its taps, as `[parts][row groups][columns][4 registers][16 lanes][4 rows]` and 0 where there is no row;
+/// its bias, less what unsigned codes add to the sums, and its scales, as `[4 registers][16 lanes]`. Nothing
+/// if a tap is 255, which is not the sum of two int8: then the kernel without packing takes over.
 fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     let channels = weights.channels;
+    let mut packed = PackedTaps::default();
     if weights.taps.contains(&255) {
-        return PackedTaps::default();
-    }
-    let mut packed = PackedTaps {
-        bias: weights.bias.clone(),
-        ..PackedTaps::default()
-    };
-    for taps in weights.taps.chunks_exact(channels) {
-        for (bias, &tap) in packed.bias.iter_mut().zip(taps) {
-            *bias = bias.wrapping_sub(128 * i32::from(tap));
-        }
+        return packed;
     }
     for first in (0..channels).step_by(BLOCK) {
         let block = first..channels.min(first + BLOCK);
-        let mut rows = weights.taps.chunks_exact(channels);
-        let fits = |&tap: &i16| i8::try_from(tap).is_ok();
-        let is_narrow = rows.all(|taps| taps[block.clone()].iter().all(fits));
-        packed.usable.push(is_narrow);
-        for term in 0..terms(is_narrow) {
-            pack_block(weights, block.clone(), term, &mut packed.data);
+        let wide = wide_columns(weights, &block);
+        packed.plans.push(wide);
+        for part in 0..parts(wide) {
+            pack_taps(weights, &block, part, &mut packed.data);
+        }
+        for lane in 0..BLOCK {
+            let channel = channel_of(lane, &block);
+            let taps = weights.taps[channel..].iter().step_by(channels);
+            let sum: i32 = taps.map(|&tap| i32::from(tap)).sum();
+            packed
+                .bias
+                .push(weights.bias[channel].wrapping_sub(128 * sum));
+            packed.scales.push(weights.scales[channel]);
         }
     }
     packed
 }
 
-fn pack_block(weights: &DepthwiseWeights, block: Range<usize>, term: usize, data: &mut Vec<i8>) {
-    let [rows, columns] = weights.kernel;
+/// A bit for each column that has taps which do not fit int8; columns from the seventh on share one.
+fn wide_columns(weights: &DepthwiseWeights, block: &Range<usize>) -> u8 {
+    let rows = weights.taps.chunks_exact(weights.channels).enumerate();
+    let is_wide = |taps: &[i16]| taps.iter().any(|&tap| i8::try_from(tap).is_err());
+    rows.filter(|(_, taps)| is_wide(&taps[block.clone()]))
+        .fold(0, |wide, (at, _)| {
+            wide | 1 << (at % weights.kernel[1]).min(6)
+        })
+}
+
+/// How many int8 numbers each tap of a block is packed as the sum of.
+fn parts(wide_columns: u8) -> usize {
+    match wide_columns {
+        0 => 1,
+        _ => 2,
+    }
+}
+
+/// The channel of lane `lane` of the four registers of a block. Lanes without a channel repeat the last one.
+fn channel_of(lane: usize, block: &Range<usize>) -> usize {
+    let (register, quarter, at) = (lane / 16, lane / 4 % 4, lane % 4);
     let width = BLOCK / stretches(block.len());
+    (block.start + (16 * quarter + 4 * register + at) % width).min(block.end - 1)
+}
+
+fn pack_taps(weights: &DepthwiseWeights, block: &Range<usize>, part: usize, data: &mut Vec<i8>) {
+    let [rows, columns] = weights.kernel;
     for first_row in (0..rows).step_by(GROUP) {
         for column in 0..columns {
             for lane in 0..BLOCK {
-                let (register, quarter, at) = (lane / 16, lane / 4 % 4, lane % 4);
-                let channel = block.start + (16 * quarter + 4 * register + at) % width;
                 for row in first_row..first_row + GROUP {
-                    let is_tap = row < rows && channel < block.end;
-                    let at = (row * columns + column) * weights.channels + channel;
-                    data.push(if is_tap {
-                        summand(weights.taps[at], term)
-                    } else {
-                        0
-                    });
+                    let at = (row * columns + column) * weights.channels + channel_of(lane, block);
+                    let tap = if row < rows { weights.taps[at] } else { 0 };
+                    data.push(part_of(tap, part));
                 }
             }
         }
     }
 }
 
-/// The summands of a tap add up to it.
-fn summand(tap: i16, term: usize) -> i8 {
+/// The parts of a tap add up to it.
+fn part_of(tap: i16, part: usize) -> i8 {
     let first = tap.clamp(i8::MIN.into(), i8::MAX.into());
-    match term {
+    match part {
         0 => first as i8,
         _ => (tap - first) as i8,
     }
@@ -129,20 +138,20 @@ fn depthwise(mut row: Depthwise<'_>) {
 /// Makes a block of channels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn block<const STRETCHES: usize>(row: &mut Depthwise<'_>, channels: Range<usize>) {
-    let is_narrow = row.weights.packed.usable[(row.first_channel + channels.start) / BLOCK];
-    match (row.weights.kernel, row.stride, row.dilation, is_narrow) {
-        ([3, 3], 1, 1, true) => Block::<STRETCHES, 1, 1>::new(row, channels).roll(row),
-        ([3, 3], 1, 1, false) => Block::<STRETCHES, 1, 2>::new(row, channels).roll(row),
-        ([3, 3], 2, 1, true) => Block::<STRETCHES, 2, 1>::new(row, channels).roll(row),
-        ([3, 3], 2, 1, false) => Block::<STRETCHES, 2, 2>::new(row, channels).roll(row),
-        (_, _, _, true) => Block::<STRETCHES, 0, 1>::new(row, channels).each(row),
-        (_, _, _, false) => Block::<STRETCHES, 0, 2>::new(row, channels).each(row),
+    let parts = parts(row.weights.packed.plans[(row.first_channel + channels.start) / BLOCK]);
+    match (row.weights.kernel, row.stride, row.dilation, parts) {
+        ([3, 3], 1, 1, 1) => Block::<STRETCHES, 1, 1>::new(row, channels).roll(row),
+        ([3, 3], 1, 1, _) => Block::<STRETCHES, 1, 2>::new(row, channels).roll(row),
+        ([3, 3], 2, 1, 1) => Block::<STRETCHES, 2, 1>::new(row, channels).roll(row),
+        ([3, 3], 2, 1, _) => Block::<STRETCHES, 2, 2>::new(row, channels).roll(row),
+        (_, _, _, 1) => Block::<STRETCHES, 0, 1>::new(row, channels).each(row),
+        (_, _, _, _) => Block::<STRETCHES, 0, 2>::new(row, channels).each(row),
     }
 }
 
 /// A block of channels, of pixels from `STRETCHES` stretches of the row at a time. A `STRIDE` of 0 stands for any. Its
 /// methods are called in one place each, which makes sure that they are inlined.
-struct Block<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize> {
+struct Block<'a, const STRETCHES: usize, const STRIDE: usize, const PARTS: usize> {
     rows: &'a [&'a [i8]],
     input_stride: usize,
     width: usize,
@@ -156,15 +165,15 @@ struct Block<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize
     /// The first pixel of each stretch, and the column that its first tap reads.
     starts: [usize; STRETCHES],
     origins: [usize; STRETCHES],
-    /// `[terms][row groups][columns][4 registers]`
+    /// `[parts][row groups][columns][4 registers]`
     taps: &'a [i8],
     bias: Quads,
     scales: [__m512; 4],
     stage: Stage,
 }
 
-impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
-    Block<'a, STRETCHES, STRIDE, TERMS>
+impl<'a, const STRETCHES: usize, const STRIDE: usize, const PARTS: usize>
+    Block<'a, STRETCHES, STRIDE, PARTS>
 {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     fn new(row: &Depthwise<'a>, channels: Range<usize>) -> Self {
@@ -175,20 +184,17 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
             assert!(row.len() >= end);
         }
         let weights = row.weights;
-        let (packed, channel) = (&weights.packed, row.first_channel + first);
+        let (packed, block) = (&weights.packed, (row.first_channel + first) / BLOCK);
         let [kernel_rows, columns] = weights.kernel;
         let size = kernel_rows.div_ceil(GROUP) * columns * GROUP * BLOCK;
         let mut before = 0;
-        for &is_narrow in &packed.usable[..channel / BLOCK] {
-            before += terms(is_narrow);
+        for &wide in &packed.plans[..block] {
+            before += parts(wide);
         }
-        let channels = channel..channel + count;
-        let bias: &[i32] = &packed.bias[channels.clone()];
-        let scales: &[f32] = &weights.scales[channels];
-        let scale_bits = crossed::<STRETCHES>(bytemuck::cast_slice(scales));
-        let mut scales = [_mm512_setzero_ps(); 4];
+        let (mut bias, mut scales) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_ps(); 4]);
         for at in 0..4 {
-            scales[at] = _mm512_castsi512_ps(scale_bits[at]);
+            bias[at] = load_i32(&packed.bias[block * BLOCK + at * LANES..]);
+            scales[at] = load_f32(&packed.scales[block * BLOCK + at * LANES..]);
         }
         let pixels = row.pixels.div_ceil(STRETCHES);
         let (mut starts, mut origins) = ([0; STRETCHES], [0; STRETCHES]);
@@ -207,7 +213,7 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
             starts,
             origins,
             taps: &packed.data[before * size..],
-            bias: crossed::<STRETCHES>(bias),
+            bias,
             scales,
             stage: Stage::new(row.stage),
         }
@@ -219,8 +225,8 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     fn roll(&self, row: &mut Depthwise<'_>) {
         let mut out = self.out(row);
-        let mut taps = [[self.bias; 3]; TERMS];
-        for index in 0..TERMS * 3 {
+        let mut taps = [[self.bias; 3]; PARTS];
+        for index in 0..PARTS * 3 {
             taps[index / 3][index % 3] = self.taps(index);
         }
         // The first steps only read columns; a column before the first pixel's may be among them, and drops out again.
@@ -238,15 +244,15 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
                 continue;
             }
             let mut sums = self.bias;
-            for index in 0..TERMS * 3 {
-                let (term, at) = (index / 3, index % 3);
-                add_products(&mut sums, &columns[at], &taps[term][at]);
+            for index in 0..PARTS * 3 {
+                let (part, at) = (index / 3, index % 3);
+                add_products(&mut sums, &columns[at], &taps[part][at]);
             }
             self.write(step - early, sums, &mut out);
         }
     }
 
-    /// Any kernel, and taps in several terms: every pixel on its own.
+    /// Any kernel, and taps in several parts: every pixel on its own.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
     fn each(&self, row: &mut Depthwise<'_>) {
         let (stride, dilation) = (row.stride, row.dilation);
@@ -258,8 +264,8 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const TERMS: usize>
             for group in 0..groups {
                 for column in 0..columns {
                     let codes = self.column::<GROUP>(group, x * stride + column * dilation);
-                    for term in 0..TERMS {
-                        let taps = self.taps((term * groups + group) * columns + column);
+                    for part in 0..PARTS {
+                        let taps = self.taps((part * groups + group) * columns + column);
                         add_products(&mut sums, &codes, &taps);
                     }
                 }
@@ -373,26 +379,4 @@ fn add_products(sums: &mut Quads, codes: &Quads, taps: &Quads) {
     for at in 0..4 {
         sums[at] = _mm512_dpbusd_epi32(sums[at], codes[at], taps[at]);
     }
-}
-
-/// Values of each channel, in the order of interleaved codes and repeated for each stretch.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn crossed<const STRETCHES: usize>(values: &[i32]) -> Quads {
-    let mut parts = [_mm512_setzero_si512(); 4];
-    for at in 0..4 {
-        let first = at % (4 / STRETCHES) * LANES;
-        parts[at] = load_some_i32(&values[first.min(values.len())..]);
-    }
-    let [a, b, c, d] = parts;
-    let ab = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
-    let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
-    let cd = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);
-    let cd_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d);
-    [
-        _mm512_shuffle_i32x4::<0b10_00_10_00>(ab, cd),
-        _mm512_shuffle_i32x4::<0b11_01_11_01>(ab, cd),
-        _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_high, cd_high),
-        _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_high, cd_high),
-    ]
 }

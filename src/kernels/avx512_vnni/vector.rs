@@ -29,15 +29,6 @@ pub fn load_i8(codes: &[i8]) -> __m512i {
     unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
 }
 
-/// Loads as many values as there are, at most 16. The other lanes become 0.
-#[target_feature(enable = "avx512f")]
-#[inline]
-pub fn load_some_i32(values: &[i32]) -> __m512i {
-    let mask = u32::from(u16::MAX) >> (LANES - values.len().min(LANES));
-    // SAFETY: the mask leaves out what lies behind the slice.
-    unsafe { _mm512_maskz_loadu_epi32(mask as u16, values.as_ptr()) }
-}
-
 /// Rows of an output, in each of which the same number of elements is written.
 pub struct Rows<'a, T> {
     out: &'a mut [T],

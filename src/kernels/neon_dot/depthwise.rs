@@ -14,7 +14,7 @@
 
 use std::arch::aarch64::*;
 
-use super::output::{ANY, EVEN, EVEN_ODD, Path, RELU, SMALL, relu_offset, requantize};
+use super::output::{ANY, EVEN, EVEN_ODD, ODD, Path, RELU, SMALL, relu_offset, requantize};
 use super::vector::{dot, load_16, load_16_sums};
 use crate::kernels::depthwise::{Depthwise, DepthwiseWeights, PackedTaps};
 use crate::kernels::requant::OutputStage;
@@ -29,8 +29,10 @@ const PART: usize = 3 * LANES * 4;
 /// int8 parts that are packed of every tap: the first is the tap itself where it fits, then the second is 0.
 const PARTS: usize = 2;
 
-/// In place of the columns with second parts: there are taps of which two parts are not enough.
-const NOT_PACKED: u8 = 0x80;
+/// The plan of a block with taps of which two parts are not enough.
+const NOT_PACKED: u8 = 0;
+/// The plan of a block without second parts. To it is added a bit for each column that has some.
+const PLAIN: u8 = 1 << 3;
 
 /// The channel of each lane of a block's four registers.
 const CHANNELS: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15];
@@ -62,18 +64,18 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         let scales = channels.map(|channel| weights.scales[channel]);
         packed.scales.extend(scales);
         packed.scales.extend(scales.map(relu_offset));
-        let wide = pack_block(weights, first, &mut packed.data);
-        packed.wide.push(wide);
-        packed.usable.push(is_small);
+        let plan = pack_block(weights, first, &mut packed.data);
+        packed.plans.push(plan);
+        packed.plans.push(u8::from(is_small));
         packed.data.resize((block + 1) * PARTS * PART, 0);
     }
     packed
 }
 
-/// Packs the taps of a block; a bit for each column that needs second parts, or [`NOT_PACKED`].
+/// Packs the taps of a block; the plan.
 fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i8>) -> u8 {
     let mut parts = [[0i8; PART]; PARTS];
-    let mut wide = 0;
+    let mut plan = PLAIN;
     for (lane, channel) in CHANNELS.into_iter().enumerate() {
         for tap in 0..9 {
             let byte = match tap / 3 {
@@ -88,11 +90,11 @@ fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i
             };
             parts[0][at] = first;
             parts[1][at] = second;
-            wide |= u8::from(second != 0) << (at / (4 * LANES));
+            plan |= u8::from(second != 0) << (at / (4 * LANES));
         }
     }
     data.extend(parts.as_flattened());
-    wide
+    plan
 }
 
 /// Whether sums of the channel lie within 2^22 and, times the scale, within 32,000, whatever the codes.
@@ -107,28 +109,37 @@ fn is_small(weights: &DepthwiseWeights, channel: usize) -> bool {
     furthest < 1 << 22 && furthest as f64 * f64::from(weights.scales[channel]) < 32_000.0
 }
 
-/// A block of channels of one row.
-struct Block<'a> {
-    /// From the block's first channel on, at least up to its last one of the last pixel.
+/// Blocks of channels of one row, side by side, that go the same way.
+struct Blocks<'a> {
+    /// From the first block's first channel on, at least up to the last block's last one of the last pixel.
     rows: [&'a [i8]; 3],
     input_stride: usize,
     width: usize,
     padding: usize,
     fill: i8,
-    /// `[PARTS][3][LANES][4]`
+    /// `[blocks][PARTS][3][LANES][4]`
     taps: &'a [i8],
-    /// A bit for each column that needs second parts.
-    wide: u8,
-    path: Path,
-    /// What the sums start at, in the order of [`CHANNELS`].
+    /// Of each block.
+    plans: &'a [u8],
+    /// `[blocks][2][LANES]`: what sums start at on [`Path::Relu`] and on other paths, in the order of [`CHANNELS`].
     start: &'a [i32],
-    /// Scales and [`relu_offset`]s, both in the order of [`CHANNELS`].
+    /// `[blocks][2][LANES]`: scales and [`relu_offset`]s, in the order of [`CHANNELS`].
     scales: &'a [f32],
     stride: usize,
     dilation: usize,
     stage: OutputStage,
     out_stride: usize,
     pixels: usize,
+}
+
+/// The way that a block goes: the path of its sums, whether it has second parts; or that it is not packed.
+fn way(packed: &PackedTaps, stage: OutputStage, block: usize) -> Option<(Path, bool)> {
+    let furthest_sum = match packed.plans[block] == 1 {
+        true => 0,
+        false => u32::MAX,
+    };
+    let is_wide = packed.plans[block] != PLAIN;
+    (packed.plans[block] != NOT_PACKED).then_some((Path::of(stage, furthest_sum), is_wide))
 }
 
 /// Blocks of channels outside, pixels inside.
@@ -142,85 +153,130 @@ pub(super) fn depthwise(row: Depthwise<'_>) {
     }
     let channels = row.weights.channels;
     let packed = &row.weights.packed;
-    let mut block = Block {
-        rows: [&[]; 3],
-        input_stride: row.input_stride,
-        width: row.width,
-        padding: row.padding,
-        fill: row.fill,
-        taps: &[],
-        wide: 0,
-        path: Path::Any,
-        start: &[],
-        scales: &[],
-        stride: row.stride,
-        dilation: row.dilation,
-        stage: row.stage,
-        out_stride: row.out_stride,
-        pixels: row.pixels,
-    };
-    let end = row.first_channel + row.channels;
-    for index in row.first_channel / LANES..end.div_ceil(LANES) {
-        let offset = first_channel(index, channels) - row.first_channel;
-        for (to, from) in block.rows.iter_mut().zip(row.rows) {
-            *to = &from[offset..];
+    let end = (row.first_channel + row.channels).div_ceil(LANES);
+    let mut first = row.first_channel / LANES;
+    while first < end {
+        let way = way(packed, row.stage, first);
+        let mut last = first + 1;
+        while last < end
+            && (last + 1) * LANES <= channels
+            && self::way(packed, row.stage, last) == way
+        {
+            last += 1;
         }
+        let offset = first_channel(first, channels) - row.first_channel;
+        let rows = [
+            &row.rows[0][offset..],
+            &row.rows[1][offset..],
+            &row.rows[2][offset..],
+        ];
         let out = &mut row.out[offset..];
-        if packed.wide[index] == NOT_PACKED {
-            scalar::DEPTHWISE.run(Depthwise {
-                rows: &block.rows,
+        match way {
+            Some((path, is_wide)) => Blocks {
+                rows,
+                input_stride: row.input_stride,
+                width: row.width,
+                padding: row.padding,
+                fill: row.fill,
+                taps: &packed.data[first * PARTS * PART..last * PARTS * PART],
+                plans: &packed.plans[first..last],
+                start: &packed.bias[first * 2 * LANES..last * 2 * LANES],
+                scales: &packed.scales[first * 2 * LANES..last * 2 * LANES],
+                stride: row.stride,
+                dilation: row.dilation,
+                stage: row.stage,
+                out_stride: row.out_stride,
+                pixels: row.pixels,
+            }
+            .run(path, is_wide, out),
+            None => scalar::DEPTHWISE.run(Depthwise {
+                rows: &rows,
                 first_channel: row.first_channel + offset,
-                channels: LANES,
+                channels: (last - first) * LANES,
                 out,
                 ..row
-            });
-            continue;
+            }),
         }
-        let furthest_sum = if packed.usable[index] { 0 } else { u32::MAX };
-        block.path = Path::of(row.stage, furthest_sum);
-        block.wide = packed.wide[index];
-        block.taps = &packed.data[index * PARTS * PART..][..PARTS * PART];
-        let start = (2 * index + usize::from(block.path != Path::Relu)) * LANES;
-        block.start = &packed.bias[start..][..LANES];
-        block.scales = &packed.scales[2 * index * LANES..][..2 * LANES];
-        block.run(out);
+        first = last;
     }
 }
 
-impl Block<'_> {
+/// Where a block's data lies.
+#[derive(Clone, Copy)]
+struct Block {
+    rows: [*const i8; 3],
+    taps: *const i8,
+    plan: u8,
+    start: *const i32,
+    scales: [float32x4_t; 4],
+    /// [`relu_offset`]s
+    offsets: *const f32,
+    out: *mut i8,
+}
+
+impl Blocks<'_> {
     #[target_feature(enable = "neon,dotprod")]
-    fn run(&self, out: &mut [i8]) {
-        let input = (self.width - 1) * self.input_stride + LANES;
+    fn run(&self, path: Path, is_wide: bool, out: &mut [i8]) {
+        let blocks = self.plans.len();
+        let input = (self.width - 1) * self.input_stride + blocks * LANES;
         for row in self.rows {
             assert!(row.len() >= input);
         }
-        assert!(out.len() >= (self.pixels - 1) * self.out_stride + LANES);
-        assert_eq!(self.taps.len(), PARTS * PART);
-        assert!(self.start.len() == LANES && self.scales.len() == 2 * LANES);
+        assert!(out.len() >= (self.pixels - 1) * self.out_stride + blocks * LANES);
+        assert_eq!(self.taps.len(), blocks * PARTS * PART);
+        assert_eq!(self.start.len(), blocks * 2 * LANES);
+        assert_eq!(self.scales.len(), blocks * 2 * LANES);
         let out = out.as_mut_ptr();
         // SAFETY: the asserts above.
         unsafe {
-            match self.path {
-                Path::Relu => self.run_path::<RELU>(out),
-                Path::Even => self.run_path::<EVEN>(out),
-                Path::Small => self.run_path::<SMALL>(out),
-                Path::Any | Path::Sums => self.run_path::<ANY>(out),
+            match (path, is_wide) {
+                (Path::Relu, false) => self.run_path::<RELU, false>(out),
+                (Path::Relu, true) => self.run_path::<RELU, true>(out),
+                (Path::Even, false) => self.run_path::<EVEN, false>(out),
+                (Path::Even, true) => self.run_path::<EVEN, true>(out),
+                (Path::Odd, false) => self.run_path::<ODD, false>(out),
+                (Path::Odd, true) => self.run_path::<ODD, true>(out),
+                (Path::Small, false) => self.run_path::<SMALL, false>(out),
+                (Path::Small, true) => self.run_path::<SMALL, true>(out),
+                (Path::Any | Path::Sums, _) => self.run_path::<ANY, true>(out),
             }
         }
     }
 
     /// # Safety
-    /// What [`Block::run`] asserts holds.
+    /// What [`Blocks::run`] asserts holds.
     #[target_feature(enable = "neon,dotprod")]
-    unsafe fn run_path<const PATH: u8>(&self, out: *mut i8) {
+    unsafe fn run_path<const PATH: u8, const WIDE: bool>(&self, out: *mut i8) {
         // SAFETY: the caller vouches for all lengths.
         unsafe {
-            match (self.stride, self.dilation, self.wide) {
-                (1, 1, 0) => self.stride_1::<PATH, false>(out),
-                (1, 1, _) => self.stride_1::<PATH, true>(out),
-                (2, 1, 0) => self.stride_2::<PATH, false>(out),
-                (2, 1, _) => self.stride_2::<PATH, true>(out),
+            match (self.stride, self.dilation) {
+                (1, 1) => self.stride_1::<PATH, WIDE>(out),
+                (2, 1) => self.stride_2::<PATH, WIDE>(out),
                 _ => self.any_stride::<PATH>(out),
+            }
+        }
+    }
+
+    /// # Safety
+    /// What [`Blocks::run`] asserts holds; there is such a block.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn block<const PATH: u8>(&self, index: usize, out: *mut i8) -> Block {
+        let other_path = if PATH == RELU { 0 } else { LANES };
+        // SAFETY: the caller vouches for the lengths.
+        unsafe {
+            Block {
+                rows: [
+                    self.rows[0].as_ptr().add(index * LANES),
+                    self.rows[1].as_ptr().add(index * LANES),
+                    self.rows[2].as_ptr().add(index * LANES),
+                ],
+                taps: self.taps.as_ptr().add(index * PARTS * PART),
+                plan: *self.plans.as_ptr().add(index),
+                start: self.start.as_ptr().add(index * 2 * LANES + other_path),
+                scales: load_16(self.scales.as_ptr().add(index * 2 * LANES)),
+                offsets: self.scales.as_ptr().add((index * 2 + 1) * LANES),
+                out: out.add(index * LANES),
             }
         }
     }
@@ -231,106 +287,108 @@ impl Block<'_> {
     /// Registers: 12 hold the taps, 8 accumulate, 4 hold the column.
     ///
     /// # Safety
-    /// As of [`Block::run_path`].
+    /// What [`Blocks::run`] asserts holds.
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
-    unsafe fn stride_1<const PATH: u8, const WIDE: bool>(&self, mut out: *mut i8) {
+    unsafe fn stride_1<const PATH: u8, const WIDE: bool>(&self, out: *mut i8) {
         let end = self.pixels + 2;
         let inside = self.padding.max(2)..end.min(self.padding + self.width);
-        // SAFETY: the columns of the inner loop lie inside the row; out of `end` columns all but two end a pixel.
-        unsafe {
-            let taps = self.taps();
-            let mut a = self.add::<0, WIDE>(self.start(), taps, self.column_or_fill(0));
-            let column = self.column_or_fill(1);
-            a = self.add::<1, WIDE>(a, taps, column);
-            let mut b = self.add::<0, WIDE>(self.start(), taps, column);
-            let mut at = 2;
-            while at < end {
-                let pairs = match at == inside.start {
-                    true => inside.len() / 2,
-                    false => 0,
-                };
-                let mut pixel = at
-                    .wrapping_sub(self.padding)
-                    .wrapping_mul(self.input_stride);
-                for _ in 0..pairs {
-                    let column = self.column(pixel);
-                    (b, a) = self.step::<PATH, WIDE>(taps, column, a, b, out);
-                    out = out.wrapping_add(self.out_stride);
-                    let column = self.column(pixel + self.input_stride);
-                    (a, b) = self.step::<PATH, WIDE>(taps, column, b, a, out);
-                    out = out.wrapping_add(self.out_stride);
-                    pixel += 2 * self.input_stride;
-                }
-                at += 2 * pairs;
-                if at < end {
-                    let column = self.column_or_fill(at);
-                    (a, b) = self.step::<PATH, WIDE>(taps, column, a, b, out);
-                    out = out.wrapping_add(self.out_stride);
+        let pairs = inside.len() / 2;
+        let first = (inside.start - self.padding) * self.input_stride;
+        for index in 0..self.plans.len() {
+            // SAFETY: the columns of the inner loop lie inside the row; of `end` columns all but two end a pixel.
+            unsafe {
+                let mut block = self.block::<PATH>(index, out);
+                let taps = block.taps();
+                let column = self.column(&block, 0);
+                let mut a = block.add::<0, WIDE>(block.start(), taps, column);
+                let column = self.column(&block, 1);
+                a = block.add::<1, WIDE>(a, taps, column);
+                let mut b = block.add::<0, WIDE>(block.start(), taps, column);
+                let mut at = 2;
+                while at < end {
+                    if at == inside.start {
+                        let mut pixel = first;
+                        for _ in 0..pairs {
+                            let column = block.column(pixel);
+                            (b, a) = self.step::<PATH, WIDE>(&mut block, taps, column, [a, b]);
+                            let column = block.column(pixel + self.input_stride);
+                            (a, b) = self.step::<PATH, WIDE>(&mut block, taps, column, [b, a]);
+                            pixel += 2 * self.input_stride;
+                        }
+                        at += 2 * pairs;
+                        if at == end {
+                            break;
+                        }
+                    }
+                    let column = self.column(&block, at);
+                    (a, b) = self.step::<PATH, WIDE>(&mut block, taps, column, [a, b]);
                     at += 1;
                 }
             }
         }
     }
 
-    /// One more column: writes the pixel that it ends; the sums of the one in whose middle it is, and of the one that
-    /// it begins.
+    /// One more column: writes the pixel that it ends, the first one of `sums`; the sums of the one in whose middle it
+    /// is, and of the one that it begins.
     ///
     /// # Safety
-    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
+    /// What [`Blocks::run`] asserts holds; there is another pixel to write.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn step<const PATH: u8, const WIDE: bool>(
         &self,
+        block: &mut Block,
         taps: [[int8x16_t; 4]; 3],
         column: [int8x16_t; 4],
-        last: [int32x4_t; 4],
-        middle: [int32x4_t; 4],
-        to: *mut i8,
+        sums: [[int32x4_t; 4]; 2],
     ) -> ([int32x4_t; 4], [int32x4_t; 4]) {
-        // SAFETY: the caller vouches for the block and for the bytes at `to`.
+        // SAFETY: the caller vouches for the block and for the pixel.
         unsafe {
-            let sums = self.add::<2, WIDE>(last, taps, column);
-            let middle = self.add::<1, WIDE>(middle, taps, column);
-            self.finish::<PATH>(sums, to);
-            (middle, self.add::<0, WIDE>(self.start(), taps, column))
+            let last = block.add::<2, WIDE>(sums[0], taps, column);
+            let middle = block.add::<1, WIDE>(sums[1], taps, column);
+            self.finish::<PATH>(block, last);
+            (middle, block.add::<0, WIDE>(block.start(), taps, column))
         }
     }
 
     /// The last column of a pixel is the first one of the next.
     ///
     /// # Safety
-    /// As of [`Block::run_path`].
+    /// What [`Blocks::run`] asserts holds.
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
-    unsafe fn stride_2<const PATH: u8, const WIDE: bool>(&self, mut out: *mut i8) {
+    unsafe fn stride_2<const PATH: u8, const WIDE: bool>(&self, out: *mut i8) {
         // Pixels whose middle and last column lie inside the row.
-        let start = (self.padding / 2).min(self.pixels);
-        let end = (self.padding + self.width - 1) / 2;
-        let end = end.clamp(start, self.pixels);
-        // SAFETY: columns are read after a check or where they lie inside; each of the pixels is written once.
-        unsafe {
-            let taps = self.taps();
-            let mut acc = self.add::<0, WIDE>(self.start(), taps, self.column_or_fill(0));
-            let mut x = 0;
-            while x < self.pixels {
-                let mut pixel = (2 * x + 1)
-                    .wrapping_sub(self.padding)
-                    .wrapping_mul(self.input_stride);
-                let inside = if x == start { end - start } else { 0 };
-                for _ in 0..inside {
-                    let middle = self.column(pixel);
-                    let last = self.column(pixel + self.input_stride);
-                    acc = self.step_2::<PATH, WIDE>(taps, [middle, last], acc, out);
-                    out = out.wrapping_add(self.out_stride);
-                    pixel += 2 * self.input_stride;
-                }
-                x += inside;
-                if x < self.pixels {
-                    let middle = self.column_or_fill(2 * x + 1);
-                    let last = self.column_or_fill(2 * x + 2);
-                    acc = self.step_2::<PATH, WIDE>(taps, [middle, last], acc, out);
-                    out = out.wrapping_add(self.out_stride);
+        let start = self.padding / 2;
+        let end = ((self.padding + self.width - 1) / 2).min(self.pixels);
+        let inside = end.saturating_sub(start);
+        let first = (2 * start + 1 - self.padding.min(2 * start + 1)) * self.input_stride;
+        for index in 0..self.plans.len() {
+            // SAFETY: columns are read after a check or where they lie inside; each of the pixels is written once.
+            unsafe {
+                let mut block = self.block::<PATH>(index, out);
+                let taps = block.taps();
+                let column = self.column(&block, 0);
+                let mut acc = block.add::<0, WIDE>(block.start(), taps, column);
+                let mut x = 0;
+                while x < self.pixels {
+                    if x == start {
+                        let mut pixel = first;
+                        for _ in 0..inside {
+                            let middle = block.column(pixel);
+                            let last = block.column(pixel + self.input_stride);
+                            acc = self.step_2::<PATH, WIDE>(&mut block, taps, [middle, last], acc);
+                            pixel += 2 * self.input_stride;
+                        }
+                        x += inside;
+                        if x == self.pixels {
+                            break;
+                        }
+                    }
+                    let middle = self.column(&block, 2 * x + 1);
+                    let last = self.column(&block, 2 * x + 2);
+                    acc = self.step_2::<PATH, WIDE>(&mut block, taps, [middle, last], acc);
                     x += 1;
                 }
             }
@@ -340,57 +398,95 @@ impl Block<'_> {
     /// Two more columns: writes the pixel that they end; the sums of the one that the second of them begins.
     ///
     /// # Safety
-    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
+    /// What [`Blocks::run`] asserts holds; there is another pixel to write.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn step_2<const PATH: u8, const WIDE: bool>(
         &self,
+        block: &mut Block,
         taps: [[int8x16_t; 4]; 3],
         columns: [[int8x16_t; 4]; 2],
         acc: [int32x4_t; 4],
-        to: *mut i8,
     ) -> [int32x4_t; 4] {
-        // SAFETY: the caller vouches for the block and for the bytes at `to`.
+        // SAFETY: the caller vouches for the block and for the pixel.
         unsafe {
-            let acc = self.add::<1, WIDE>(acc, taps, columns[0]);
-            let acc = self.add::<2, WIDE>(acc, taps, columns[1]);
-            self.finish::<PATH>(acc, to);
-            self.add::<0, WIDE>(self.start(), taps, columns[1])
+            let acc = block.add::<1, WIDE>(acc, taps, columns[0]);
+            let acc = block.add::<2, WIDE>(acc, taps, columns[1]);
+            self.finish::<PATH>(block, acc);
+            block.add::<0, WIDE>(block.start(), taps, columns[1])
         }
     }
 
-    /// Any stride, dilation and number of parts.
+    /// Any stride and dilation.
     ///
     /// # Safety
-    /// As of [`Block::run_path`].
+    /// What [`Blocks::run`] asserts holds.
     #[target_feature(enable = "neon,dotprod")]
     #[inline(never)]
-    unsafe fn any_stride<const PATH: u8>(&self, mut out: *mut i8) {
-        // SAFETY: there are as many taps as parts have; each of the pixels is written once.
-        unsafe {
-            for x in 0..self.pixels {
-                let mut acc = self.start();
-                for j in 0..3 {
-                    let column = self.column_or_fill(x * self.stride + j * self.dilation);
-                    acc = multiply(acc, self.load_taps(0, j), column);
-                    if self.wide >> j & 1 != 0 {
-                        acc = multiply(acc, self.load_taps(1, j), column);
-                    }
+    unsafe fn any_stride<const PATH: u8>(&self, out: *mut i8) {
+        for index in 0..self.plans.len() {
+            // SAFETY: each of the pixels is written once.
+            unsafe {
+                let mut block = self.block::<PATH>(index, out);
+                for x in 0..self.pixels {
+                    let taps = block.taps();
+                    let at = x * self.stride;
+                    let mut acc = block.start();
+                    acc = block.add::<0, true>(acc, taps, self.column(&block, at));
+                    let column = self.column(&block, at + self.dilation);
+                    acc = block.add::<1, true>(acc, taps, column);
+                    let column = self.column(&block, at + 2 * self.dilation);
+                    acc = block.add::<2, true>(acc, taps, column);
+                    self.finish::<PATH>(&mut block, acc);
                 }
-                self.finish::<PATH>(acc, out);
-                out = out.wrapping_add(self.out_stride);
             }
         }
     }
 
+    /// Column `at`, counted from the first one of padding.
+    ///
+    /// # Safety
+    /// What [`Blocks::run`] asserts holds.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn column(&self, block: &Block, at: usize) -> [int8x16_t; 4] {
+        let at = at.wrapping_sub(self.padding);
+        match at < self.width {
+            // SAFETY: the pixel exists.
+            true => unsafe { block.column(at * self.input_stride) },
+            false => [vdupq_n_s8(self.fill); 4],
+        }
+    }
+
+    /// Writes the 16 codes of a pixel and goes on to the next.
+    ///
+    /// # Safety
+    /// What [`Blocks::run`] asserts holds; there is another pixel to write.
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn finish<const PATH: u8>(&self, block: &mut Block, acc: [int32x4_t; 4]) {
+        // SAFETY: a block has 16 offsets; the caller vouches for the pixel.
+        unsafe {
+            let mut offsets = [vdupq_n_f32(0.0); 4];
+            if PATH == RELU {
+                offsets = load_16(block.offsets);
+            }
+            let codes = requantize::<PATH, EVEN_ODD>(acc, block.scales, offsets, self.stage);
+            vst1q_s8(block.out, codes);
+        }
+        block.out = block.out.wrapping_add(self.out_stride);
+    }
+}
+
+impl Block {
     /// The first part of all taps.
     ///
     /// # Safety
-    /// As of [`Block::run_path`].
+    /// The block is one of [`Blocks::block`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn taps(&self) -> [[int8x16_t; 4]; 3] {
-        // SAFETY: the caller vouches for the block; there are three columns.
+        // SAFETY: there are three columns of a first part.
         unsafe {
             [
                 self.load_taps(0, 0),
@@ -403,14 +499,14 @@ impl Block<'_> {
     /// One part of a column of taps.
     ///
     /// # Safety
-    /// As of [`Block::run_path`]; there are [`PARTS`] parts and three columns.
+    /// The block is one of [`Blocks::block`]; there are [`PARTS`] parts and three columns.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn load_taps(&self, part: usize, column: usize) -> [int8x16_t; 4] {
         // SAFETY: the caller vouches for part and column: there are 64 bytes.
         let taps = unsafe {
             let at = part * PART + column * 4 * LANES;
-            load_16(self.taps.as_ptr().add(at).cast())
+            load_16(self.taps.add(at).cast())
         };
         [
             vreinterpretq_s8_f32(taps[0]),
@@ -420,10 +516,21 @@ impl Block<'_> {
         ]
     }
 
-    /// Adds the products of column `COLUMN` of the kernel; of both parts if `WIDE`.
+    /// What the sums of a pixel start at.
     ///
     /// # Safety
-    /// As of [`Block::run_path`].
+    /// The block is one of [`Blocks::block`].
+    #[target_feature(enable = "neon,dotprod")]
+    #[inline]
+    unsafe fn start(&self) -> [int32x4_t; 4] {
+        // SAFETY: a block has 16.
+        unsafe { load_16_sums(self.start) }
+    }
+
+    /// Adds the products of column `COLUMN` of the kernel; of second parts too if `WIDE` and there are.
+    ///
+    /// # Safety
+    /// The block is one of [`Blocks::block`].
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn add<const COLUMN: usize, const WIDE: bool>(
@@ -433,37 +540,26 @@ impl Block<'_> {
         codes: [int8x16_t; 4],
     ) -> [int32x4_t; 4] {
         let acc = multiply(acc, taps[COLUMN], codes);
-        if !WIDE || self.wide >> COLUMN & 1 == 0 {
+        if !WIDE || self.plan >> COLUMN & 1 == 0 {
             return acc;
         }
         // SAFETY: every column has second parts.
         multiply(acc, unsafe { self.load_taps(1, COLUMN) }, codes)
     }
 
-    /// What the sums of a pixel start at.
-    ///
-    /// # Safety
-    /// As of [`Block::run_path`].
-    #[target_feature(enable = "neon,dotprod")]
-    #[inline]
-    unsafe fn start(&self) -> [int32x4_t; 4] {
-        // SAFETY: the caller vouches for the block: there are 16.
-        unsafe { load_16_sums(self.start.as_ptr()) }
-    }
-
     /// The codes of the pixel that begins at `at`, in the order of the taps.
     ///
     /// # Safety
-    /// There is such a pixel.
+    /// The block is one of [`Blocks::block`]; there is such a pixel.
     #[target_feature(enable = "neon,dotprod")]
     #[inline]
     unsafe fn column(&self, at: usize) -> [int8x16_t; 4] {
         // SAFETY: the pixel's 16 channels can be read in all rows.
         let (r, s, t) = unsafe {
             (
-                vld1q_s8(self.rows[0].as_ptr().add(at)),
-                vld1q_s8(self.rows[1].as_ptr().add(at)),
-                vld1q_s8(self.rows[2].as_ptr().add(at)),
+                vld1q_s8(self.rows[0].add(at)),
+                vld1q_s8(self.rows[1].add(at)),
+                vld1q_s8(self.rows[2].add(at)),
             )
         };
         let even = vreinterpretq_s16_s8(vtrn1q_s8(r, s));
@@ -475,41 +571,6 @@ impl Block<'_> {
             vreinterpretq_s8_s16(vzip2q_s16(even, t)),
             vreinterpretq_s8_s16(vzip2q_s16(odd, t)),
         ]
-    }
-
-    /// Column `at`, counted from the first one of padding.
-    ///
-    /// # Safety
-    /// As of [`Block::run_path`].
-    #[target_feature(enable = "neon,dotprod")]
-    #[inline]
-    unsafe fn column_or_fill(&self, at: usize) -> [int8x16_t; 4] {
-        let at = at.wrapping_sub(self.padding);
-        match at < self.width {
-            // SAFETY: the pixel exists.
-            true => unsafe { self.column(at * self.input_stride) },
-            false => [vdupq_n_s8(self.fill); 4],
-        }
-    }
-
-    /// Writes the 16 codes of a pixel.
-    ///
-    /// # Safety
-    /// As of [`Block::run_path`]; 16 bytes can be written at `to`.
-    #[target_feature(enable = "neon,dotprod")]
-    #[inline]
-    unsafe fn finish<const PATH: u8>(&self, acc: [int32x4_t; 4], to: *mut i8) {
-        let scales = self.scales.as_ptr();
-        // SAFETY: there are 16 scales and 16 offsets; the caller vouches for `to`.
-        unsafe {
-            let mut offsets = [vdupq_n_f32(0.0); 4];
-            if PATH == RELU {
-                offsets = load_16(scales.add(LANES));
-            }
-            let scales = load_16(scales);
-            let codes = requantize::<PATH, EVEN_ODD>(acc, scales, offsets, self.stage);
-            vst1q_s8(to, codes);
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 
 use super::output::{
-    ANY, EVEN, IN_TURN, Path, RELU, SMALL, SUMS, relu_offset, requantize, store, store_sums,
+    ANY, EVEN, IN_TURN, ODD, Path, RELU, SMALL, SUMS, relu_offset, requantize, store, store_sums,
 };
 use super::vector::{dot_lane, load_16, load_16_sums, next, next_2, next_4};
 use super::{KR, MR, NR};
@@ -58,13 +58,11 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
             Some(_) if channels < NR || !row_terms.is_empty() => Path::of_any_block(furthest_sum),
             Some(stage) => Path::of(stage, furthest_sum),
         };
-        let mut start = [0; NR];
-        for (start, bias) in start.iter_mut().zip(weights.bias(index)) {
-            *start = bias.wrapping_add(path.start());
-        }
-        let mut offsets = [0.0; NR];
-        for (offset, &scale) in offsets.iter_mut().zip(weights.scales(index)) {
-            *offset = relu_offset(scale);
+        let (mut start, mut offsets) = ([0; NR], [0.0; NR]);
+        let (bias, scales) = (&weights.bias(index)[..NR], &weights.scales(index)[..NR]);
+        for n in 0..NR {
+            start[n] = bias[n].wrapping_add(path.start());
+            offsets[n] = relu_offset(scales[n]);
         }
         let block = Block {
             a: gemm.a,
@@ -73,7 +71,7 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
             weights: weights.block(index),
             groups: weights.depth().div_ceil(KR),
             start,
-            scales: weights.scales(index),
+            scales,
             offsets,
             row_terms,
             stage: stage.unwrap_or(OutputStage::full_range(0)),
@@ -85,7 +83,8 @@ pub(super) fn gemm(gemm: Gemm<'_>) {
 }
 
 impl Block<'_> {
-    /// `out` begins at the first channel of the first row. [`Path::Relu`] and [`Path::Even`] take whole blocks without
+    /// `out` begins at the first channel of the first row. Other paths than
+    /// [`Path::Small`], [`Path::Any`] and [`Path::Sums`] take whole blocks without
     /// row terms.
     #[target_feature(enable = "neon,dotprod")]
     fn run(&self, path: Path, out: &mut [i8]) {
@@ -93,6 +92,7 @@ impl Block<'_> {
             (Path::Sums, _) => self.run_rows::<4, SUMS>(out),
             (Path::Relu, _) => self.run_rows::<4, RELU>(out),
             (Path::Even, _) => self.run_rows::<4, EVEN>(out),
+            (Path::Odd, _) => self.run_rows::<4, ODD>(out),
             (Path::Any, 9..) => self.run_rows::<4, ANY>(out),
             (Path::Any, _) => self.run_rows::<2, ANY>(out),
             (Path::Small, 9..) => self.run_rows::<4, SMALL>(out),
@@ -163,7 +163,7 @@ impl Block<'_> {
                     }
                 }
                 let channels = match PATH {
-                    RELU | EVEN => NR,
+                    RELU | EVEN | ODD => NR,
                     _ => self.channels,
                 };
                 match PATH {

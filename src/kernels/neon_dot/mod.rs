@@ -1,9 +1,9 @@
 //! Armv8.2 dot products (Cortex-A76): `SDOT` sums four products of int8 codes into each int32 lane, exactly.
 
 mod depthwise;
+mod elementwise;
 mod gemm;
 mod output;
-mod rows;
 mod vector;
 
 use std::arch::is_aarch64_feature_detected;
@@ -12,6 +12,7 @@ use super::depthwise::DepthwiseKernel;
 use super::elementwise::{BASELINE, Elementwise};
 use super::gemm::GemmKernel;
 use super::pack::Tile;
+use super::scalar::AddParams;
 
 /// Rows that a product makes at a time.
 const MR: usize = 4;
@@ -41,8 +42,10 @@ pub const DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     run: run_depthwise,
 };
 
-/// Row terms by dot products, all else under the target's own features.
+/// Row terms and additions; all else under the target's own features.
 pub const ELEMENTWISE: Elementwise = Elementwise {
+    suffix: "neon_dot",
+    add: run_add,
     row_terms: run_row_terms,
     ..BASELINE
 };
@@ -65,5 +68,12 @@ fn run_depthwise(row: super::Depthwise<'_>) {
 fn run_row_terms(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]) {
     assert!(is_aarch64_feature_detected!("dotprod"));
     // SAFETY: the assert above proves the feature.
-    unsafe { rows::row_terms(a, stride, depth, zero_point, terms) }
+    unsafe { elementwise::row_terms(a, stride, depth, zero_point, terms) }
+}
+
+#[allow(unsafe_code)]
+fn run_add(params: &AddParams, a: &[i8], b: &[i8], out: &mut [i8]) {
+    assert!(is_aarch64_feature_detected!("dotprod"));
+    // SAFETY: the assert above proves the feature.
+    unsafe { elementwise::add(params, a, b, out) }
 }

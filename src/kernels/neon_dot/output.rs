@@ -24,6 +24,8 @@ pub(super) enum Path {
     Relu,
     /// Small results, an even zero point, all codes.
     Even,
+    /// Small results, an odd zero point, all codes.
+    Odd,
     /// Small results.
     Small,
     /// Any results.
@@ -41,6 +43,7 @@ impl Path {
             -128 if has_all_codes && furthest_sum < 1 << 23 => Self::Relu,
             _ if furthest_sum >= 1 << 22 => Self::Any,
             zero_point if has_all_codes && zero_point % 2 == 0 => Self::Even,
+            _ if has_all_codes => Self::Odd,
             _ => Self::Small,
         }
     }
@@ -58,7 +61,7 @@ impl Path {
         match self {
             Self::Any | Self::Sums => 0,
             Self::Relu => RELU_MAGIC.to_bits() as i32,
-            Self::Even | Self::Small => MAGIC.to_bits() as i32,
+            Self::Even | Self::Odd | Self::Small => MAGIC.to_bits() as i32,
         }
     }
 }
@@ -71,6 +74,7 @@ pub(super) fn relu_offset(scale: f32) -> f32 {
 /// Const parameters that stand for the paths.
 pub(super) const RELU: u8 = Path::Relu as u8;
 pub(super) const EVEN: u8 = Path::Even as u8;
+pub(super) const ODD: u8 = Path::Odd as u8;
 pub(super) const SMALL: u8 = Path::Small as u8;
 pub(super) const ANY: u8 = Path::Any as u8;
 pub(super) const SUMS: u8 = Path::Sums as u8;
@@ -118,6 +122,7 @@ pub(super) fn requantize<const PATH: u8, const ORDER: u8>(
     let high = round::<ORDER>([reals[2], reals[3]], magic);
     match PATH {
         RELU | EVEN => vqmovn_high_s16(vqmovn_s16(low), high),
+        ODD => add_zero_point(low, high, stage),
         _ => clamp(low, high, stage),
     }
 }
@@ -126,13 +131,16 @@ pub(super) fn requantize<const PATH: u8, const ORDER: u8>(
 #[target_feature(enable = "neon")]
 #[inline]
 fn clamp(low: int16x8_t, high: int16x8_t, stage: OutputStage) -> int8x16_t {
+    let codes = vmaxq_s8(add_zero_point(low, high, stage), vdupq_n_s8(stage.min));
+    vminq_s8(codes, vdupq_n_s8(stage.max))
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn add_zero_point(low: int16x8_t, high: int16x8_t, stage: OutputStage) -> int8x16_t {
     let zero_point = vdupq_n_s16(stage.zero_point as i16);
     let low = vqmovn_s16(vqaddq_s16(low, zero_point));
-    let codes = vqmovn_high_s16(low, vqaddq_s16(high, zero_point));
-    vminq_s8(
-        vmaxq_s8(codes, vdupq_n_s8(stage.min)),
-        vdupq_n_s8(stage.max),
-    )
+    vqmovn_high_s16(low, vqaddq_s16(high, zero_point))
 }
 
 /// 8 rounded results that fit int16.

@@ -8,12 +8,12 @@ use crate::kernels::requant::{OutputStage, round_half_even};
 /// `[2^20, 2^21]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddParams {
-    a_multiplier: i32,
-    b_multiplier: i32,
+    pub(in crate::kernels) a_multiplier: i32,
+    pub(in crate::kernels) b_multiplier: i32,
     /// Zero points and rounding in one addend.
-    bias: i32,
-    shift: u32,
-    stage: OutputStage,
+    pub(in crate::kernels) bias: i32,
+    pub(in crate::kernels) shift: u32,
+    pub(in crate::kernels) stage: OutputStage,
 }
 
 impl AddParams {
