@@ -4,6 +4,7 @@
 //! Cortex-A53 always finds an instruction whose operands are there.
 
 use std::arch::asm;
+use std::mem::offset_of;
 
 use super::output::Path;
 
@@ -25,7 +26,7 @@ pub enum Depth {
     Pairs,
 }
 
-/// What sums need to become codes.
+/// What sums need to become codes, at the offsets that the assembly reads.
 #[repr(C, align(16))]
 pub struct ToCodes {
     pub bias: [i32; CHANNELS],
@@ -35,6 +36,8 @@ pub struct ToCodes {
     pub min: [i8; 8],
     pub max: [i8; 8],
 }
+
+const _: () = assert!(offset_of!(ToCodes, addend) == 64 && offset_of!(ToCodes, min) == 80);
 
 /// A product of 8 channels.
 pub struct Rows<'a> {

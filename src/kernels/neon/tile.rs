@@ -5,6 +5,7 @@
 
 use std::arch::aarch64::int32x4_t;
 use std::arch::asm;
+use std::mem::offset_of;
 
 use crate::kernels::pack::{LONG_GROUP, Step};
 use crate::kernels::requant::OutputStage;
@@ -217,7 +218,7 @@ macro_rules! store {
     };
 }
 
-/// What sums need to become codes.
+/// What sums need to become codes, at the offsets that the assembly reads.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 pub struct ToCodes {
@@ -228,6 +229,8 @@ pub struct ToCodes {
     pub min: [i8; 16],
     pub max: [i8; 16],
 }
+
+const _: () = assert!(offset_of!(ToCodes, addend) == 32 && offset_of!(ToCodes, min) == 48);
 
 impl ToCodes {
     /// Bias, scales and addend are still to be set.
