@@ -6,7 +6,7 @@
 use super::depthwise::PackedTaps;
 use super::pack::{PackedWeights, WeightsSource, row_terms};
 use super::requant::OutputStage;
-use super::scalar::{self, AddParams, MulParams};
+use super::scalar::{self, AddParams, MeanParams, MulParams};
 use super::{
     Depthwise, DepthwiseKernel, DepthwiseWeights, Elementwise, GEMM_OVERREAD, Gemm, GemmKernel,
     Kernels, Output, elementwise,
@@ -103,6 +103,8 @@ enum Fill {
     Alternating,
     /// Random and near 0, as most weights are.
     Small,
+    /// As `Small`, with scales so large that most results leave the range of codes, and of int16.
+    Coarse,
     /// Weights of which four, times -128, just fit int16.
     Quarter,
     /// Weights of which four, times -128, just do not fit.
@@ -121,12 +123,13 @@ impl Fill {
     }
 }
 
-const FILLS: [Fill; 8] = [
+const FILLS: [Fill; 9] = [
     Fill::Random,
     Fill::Minimum,
     Fill::Maximum,
     Fill::Alternating,
     Fill::Small,
+    Fill::Coarse,
     Fill::Quarter,
     Fill::MinusQuarter,
     Fill::Ninth,
@@ -151,7 +154,7 @@ impl Random {
                 Fill::Maximum => i8::MAX,
                 Fill::Alternating if at % 2 == 0 => minimum,
                 Fill::Alternating => i8::MAX,
-                Fill::Small => (self.next() % 81) as i8 - 40,
+                Fill::Small | Fill::Coarse => (self.next() % 81) as i8 - 40,
                 Fill::Quarter => 64,
                 Fill::MinusQuarter => -64,
                 Fill::Ninth => 28,
@@ -159,8 +162,9 @@ impl Random {
             .collect()
     }
 
-    fn scales(&mut self, depth: usize, count: usize) -> Vec<f32> {
-        let middle = 1.0 / (depth as f32).sqrt() / 64.0;
+    fn scales(&mut self, fill: Fill, depth: usize, count: usize) -> Vec<f32> {
+        let factor = if fill == Fill::Coarse { 200.0 } else { 1.0 };
+        let middle = factor / (depth as f32).sqrt() / 64.0;
         let scale = |at: usize| {
             let scale = middle * (0.25 + (self.next() % 1000) as f32 / 500.0);
             match at % 4 {
@@ -203,13 +207,13 @@ fn check_gemm(kernel: &GemmKernel, report: &mut Report) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let minimum = if kernel.needs_no_minimum { -127 } else { -128 };
     for [rows, depth, channels] in GEMM_SIZES {
-        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3, 5, 0, 0, 0]) {
+        for (fill, zero_point) in FILLS.into_iter().zip([-128, 0, 127, 3, 5, 0, 0, 0, 0]) {
             let weights = random.codes(fill, channels * depth, minimum);
             let a_stride = depth + (zero_point == 5) as usize * 5;
             let fill_of_a = fill.of_activations();
             let a = random.codes(fill_of_a, rows * a_stride + GEMM_OVERREAD, i8::MIN);
             let bias: Vec<i32> = (0..channels).map(|_| random.next() as i16 as i32).collect();
-            let scales = random.scales(depth, channels);
+            let scales = random.scales(fill, depth, channels);
             let source = WeightsSource {
                 weights: &weights,
                 weight_zero_point: zero_point,
@@ -303,10 +307,11 @@ impl GemmCase<'_> {
 fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
     let mut random = Random(0xd1b5_4a32_d192_ed03);
     for size in DEPTHWISE_SIZES {
-        for (fill, padding) in FILLS.into_iter().zip([1, 0, 0, 2, 1, 1, 1, 1]) {
+        for (fill, padding) in FILLS.into_iter().zip([1, 0, 0, 2, 1, 0, 1, 1, 1]) {
             let [pixels, channels, kernel_size, stride, dilation] = size;
             let taps = random.codes(fill, kernel_size * kernel_size * channels, i8::MIN);
-            let is_wide = fill != Fill::Small && fill.of_activations() == fill;
+            let is_wide =
+                !matches!(fill, Fill::Small | Fill::Coarse) && fill.of_activations() == fill;
             let widen = |tap: i8| match fill {
                 Fill::Maximum => 255,
                 _ => i16::from(tap) * 2 - i16::from(tap.signum()),
@@ -324,7 +329,7 @@ fn check_depthwise(kernel: &DepthwiseKernel, report: &mut Report) {
                     })
                     .collect(),
                 bias: (0..channels).map(|_| random.next() as i16 as i32).collect(),
-                scales: random.scales(kernel_size * kernel_size * 2, channels),
+                scales: random.scales(fill, kernel_size * kernel_size * 2, channels),
                 packed: PackedTaps::default(),
             };
             kernel.pack(&mut weights);
@@ -443,9 +448,14 @@ fn check_elementwise(kernels: &Kernels, report: &mut Report) {
             let quantize =
                 |table: &Elementwise, out: &mut [i8]| (table.quantize)(&reals, out, 0.3, stage);
             run("quantize", &quantize, report);
+            let params = MeanParams {
+                zero_point: 3,
+                scale: 0.4,
+                stage,
+            };
             let mean = |table: &Elementwise, out: &mut [i8]| {
                 let sums = &mut vec![0; length];
-                (table.mean_rows)(&a, &mut out[..length], sums, 3, 0.4, stage);
+                (table.mean_rows)(&params, &a, &mut out[..length], sums);
             };
             run("mean", &mean, report);
             let terms = |table: &Elementwise, out: &mut [i8]| {

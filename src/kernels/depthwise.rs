@@ -54,9 +54,7 @@ pub struct PackedTaps {
     pub(super) bias: Vec<i32>,
     /// Scales of the packed form.
     pub(super) scales: Vec<f32>,
-    /// For each block of the kernel's channels: whether the kernel's preferred way can be used.
-    pub(super) usable: Vec<bool>,
-    /// For each block, a way to sum its products that the kernel knows by number; 0: the packed form cannot be used.
+    /// For each block of the kernel's channels, how to sum its products: a number that the kernel gives its meaning.
     pub(super) plans: Vec<u8>,
 }
 
@@ -111,7 +109,7 @@ impl DepthwiseKernel {
         row.assert_lengths();
         assert_eq!(row.first_channel % self.block, 0);
         let end = row.first_channel + row.channels;
-        assert!(end == row.weights.channels || end % self.block == 0);
+        assert!(end == row.weights.channels || end.is_multiple_of(self.block));
         (self.run)(row);
     }
 }

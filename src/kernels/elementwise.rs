@@ -6,7 +6,7 @@
 
 use super::pack;
 use super::requant::OutputStage;
-use super::scalar::{self, AddParams, MulParams};
+use super::scalar::{self, AddParams, MeanParams, MulParams};
 
 /// Functions over rows of codes; each has the contract of its namesake.
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ pub struct Elementwise {
     /// [`scalar::quantize`].
     pub quantize: fn(input: &[f32], out: &mut [i8], scale: f32, stage: OutputStage),
     /// [`scalar::mean_rows`].
-    pub mean_rows: fn(&[i8], &mut [i8], &mut [i32], i32, f32, OutputStage),
+    pub mean_rows: fn(params: &MeanParams, input: &[i8], out: &mut [i8], sums: &mut [i32]),
     /// [`pack::row_terms`].
     pub row_terms: fn(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]),
     /// [`scalar::row_maxima`].
@@ -42,7 +42,7 @@ macro_rules! elementwise {
             mul: elementwise!(scalar::mul(params: &MulParams, a: &[i8], b: &[i8], out: &mut [i8]) $(, $features, $has)?),
             dequantize: elementwise!(scalar::dequantize(input: &[i8], out: &mut [f32], scale: f32, zero_point: i32) $(, $features, $has)?),
             quantize: elementwise!(scalar::quantize(input: &[f32], out: &mut [i8], scale: f32, stage: OutputStage) $(, $features, $has)?),
-            mean_rows: elementwise!(scalar::mean_rows(input: &[i8], out: &mut [i8], sums: &mut [i32], zero_point: i32, scale: f32, stage: OutputStage) $(, $features, $has)?),
+            mean_rows: elementwise!(scalar::mean_rows(params: &MeanParams, input: &[i8], out: &mut [i8], sums: &mut [i32]) $(, $features, $has)?),
             row_terms: elementwise!(pack::row_terms(a: &[i8], stride: usize, depth: usize, zero_point: i32, terms: &mut [i32]) $(, $features, $has)?),
             row_maxima: elementwise!(scalar::row_maxima(codes: &[i8], columns: usize, skip: usize, out: &mut [i8]) $(, $features, $has)?),
         };

@@ -90,6 +90,8 @@ pub struct PackedWeights {
     tile: Tile,
     channels: usize,
     depth: usize,
+    /// Packed bytes of each block.
+    block_bytes: usize,
     /// `[channels / nr][depth / kr][nr][kr]`, both divisions rounded up, filled up with 0.
     data: Vec<i8>,
     /// `[channels / nr][depth / kr + 1]`; empty unless `kr` is [`LONG_GROUP`].
@@ -181,6 +183,7 @@ impl PackedWeights {
             tile,
             channels,
             depth,
+            block_bytes: tile.packed_depth(depth) * tile.nr,
             data: vec![0; padded * tile.packed_depth(depth)],
             steps: Vec::new(),
             steps_fit: Vec::new(),
@@ -210,7 +213,7 @@ impl PackedWeights {
         let constant = (self.depth as i32)
             .wrapping_mul(source.input_zero_point)
             .wrapping_mul(row_zero_point);
-        let first = block * self.block_bytes();
+        let first = block * self.block_bytes;
         for (n, row) in weights.chunks_exact(self.depth.max(1)).enumerate() {
             let mut sum = 0;
             for (k, &weight) in row.iter().enumerate() {
@@ -232,7 +235,7 @@ impl PackedWeights {
 
     fn plan_steps(&mut self, block: usize) {
         let Tile { nr, kr, .. } = self.tile;
-        let first = block * self.block_bytes();
+        let first = block * self.block_bytes;
         let mut fits = true;
         for start in (0..self.depth).step_by(kr) {
             let width = self.tile.group_width(start, self.depth);
@@ -246,10 +249,6 @@ impl PackedWeights {
         }
         self.steps.push(Step::End);
         self.steps_fit.push(fits);
-    }
-
-    fn block_bytes(&self) -> usize {
-        self.tile.packed_depth(self.depth) * self.tile.nr
     }
 
     /// The tile that the weights are packed for.
@@ -279,7 +278,7 @@ impl PackedWeights {
 
     /// Packed bytes of block `block`.
     pub fn block(&self, block: usize) -> &[i8] {
-        let size = self.block_bytes();
+        let size = self.block_bytes;
         &self.data[block * size..(block + 1) * size]
     }
 
@@ -408,5 +407,40 @@ mod tests {
                 assert_eq!(packed.has_minimum(), has_row_term);
             }
         }
+    }
+
+    #[test]
+    fn long_groups_know_what_fits_into_int16() {
+        let tile = Tile {
+            mr: 1,
+            nr: 2,
+            kr: LONG_GROUP,
+            offset: 0,
+        };
+        let steps = |of: [i8; 2]| {
+            let weights: Vec<i8> = of.iter().flat_map(|&weight| [weight; 40]).collect();
+            let source = WeightsSource {
+                weights: &weights,
+                weight_zero_point: 0,
+                input_zero_point: 0,
+                bias: &[0; 2],
+                scales: &[1.0; 2],
+            };
+            let packed = PackedWeights::new(source, tile);
+            assert_eq!(packed.block(0).len(), 2 * (32 + 16));
+            assert_eq!(packed.block(0)[32..40], [of[1]; 8]);
+            assert_eq!(
+                packed.block(0)[64 + 8..64 + 24],
+                [[0; 8], [of[1]; 8]].concat()
+            );
+            packed.steps(0).map(<[Step]>::to_vec)
+        };
+        // Four products of 64 and -128 are -2^15; four of -64 and -128 are one more than fits.
+        let four = [Step::Four, Step::Half, Step::End];
+        assert_eq!(steps([64, -63]).as_deref(), Some(&four[..]));
+        let pairs = [Step::Pairs, Step::Half, Step::End];
+        assert_eq!(steps([-64, 1]).as_deref(), Some(&pairs[..]));
+        assert_eq!(steps([127, -127]).as_deref(), Some(&pairs[..]));
+        assert_eq!(steps([1, -128]), None);
     }
 }

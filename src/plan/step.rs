@@ -11,7 +11,7 @@ use super::post_process::PostProcess;
 use crate::kernels::Elementwise;
 use crate::kernels::postprocess::PostProcessScratch;
 use crate::kernels::requant::OutputStage;
-use crate::kernels::scalar::{self, AddParams, BilinearAxis, MulParams, SoftmaxTable};
+use crate::kernels::scalar::{self, AddParams, BilinearAxis, MeanParams, MulParams, SoftmaxTable};
 use crate::tensor::TensorInfo;
 
 /// A step with its memory. Slots of one step never overlap, but for inputs among themselves.
@@ -85,9 +85,7 @@ pub(super) struct Mean {
     pub channels: usize,
     /// Rows that one mean is taken over.
     pub rows: usize,
-    pub zero_point: i32,
-    pub scale: f32,
-    pub stage: OutputStage,
+    pub params: MeanParams,
 }
 
 /// Resizing of whole pictures: what every output row and column reads.
@@ -303,7 +301,7 @@ impl Mean {
         let sums = &mut sums[..self.channels];
         let images = input.chunks_exact(self.rows * self.channels);
         for (input, out) in images.zip(out.chunks_exact_mut(self.channels)) {
-            (table.mean_rows)(input, out, sums, self.zero_point, self.scale, self.stage);
+            (table.mean_rows)(&self.params, input, out, sums);
         }
     }
 }

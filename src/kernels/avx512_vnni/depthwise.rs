@@ -57,7 +57,7 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     for first in (0..channels).step_by(BLOCK) {
         let block = first..channels.min(first + BLOCK);
         let wide = wide_columns(weights, &block);
-        packed.wide.push(wide);
+        packed.plans.push(wide);
         for part in 0..parts(wide) {
             pack_taps(weights, &block, part, &mut packed.data);
         }
@@ -138,7 +138,7 @@ fn depthwise(mut row: Depthwise<'_>) {
 /// Makes a block of channels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn block<const STRETCHES: usize>(row: &mut Depthwise<'_>, channels: Range<usize>) {
-    let parts = parts(row.weights.packed.wide[(row.first_channel + channels.start) / BLOCK]);
+    let parts = parts(row.weights.packed.plans[(row.first_channel + channels.start) / BLOCK]);
     match (row.weights.kernel, row.stride, row.dilation, parts) {
         ([3, 3], 1, 1, 1) => Block::<STRETCHES, 1, 1>::new(row, channels).roll(row),
         ([3, 3], 1, 1, _) => Block::<STRETCHES, 1, 2>::new(row, channels).roll(row),
@@ -188,7 +188,7 @@ impl<'a, const STRETCHES: usize, const STRIDE: usize, const PARTS: usize>
         let [kernel_rows, columns] = weights.kernel;
         let size = kernel_rows.div_ceil(GROUP) * columns * GROUP * BLOCK;
         let mut before = 0;
-        for &wide in &packed.wide[..block] {
+        for &wide in &packed.plans[..block] {
             before += parts(wide);
         }
         let (mut bias, mut scales) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_ps(); 4]);

@@ -1,9 +1,7 @@
 //! The depthwise convolution for Armv8.0: 3x3 over 16 channels in assembly where taps are int8; else 8 channels whose
 //! codes and taps are widened to int16.
 
-use super::output::{
-    CodesStage, Path, load_8, load_8_i16, load_f32, load_i32, rounding_addend, store_8,
-};
+use super::output::{CodesStage, Path, load_8, load_8_i16, load_f32, load_i32, store_8};
 use super::registers::*;
 use super::taps::{self, Plan, Taps};
 use crate::kernels::depthwise::{Depthwise, DepthwiseKernel, DepthwiseWeights, PackedTaps};
@@ -160,10 +158,7 @@ fn make(row: &mut Depthwise<'_>, edges: Edges, first: usize, taps: Taps, path: P
         bias: weights.bias[channel..][..lanes].as_ptr(),
         scales: weights.scales[channel..][..lanes].as_ptr(),
         bounds: [[row.stage.min; 16], [row.stage.max; 16]],
-        addend: match path {
-            Path::Any => vdupq_n_s16(row.stage.zero_point as i16),
-            _ => vreinterpretq_s16_f32(vdupq_n_f32(rounding_addend(row.stage))),
-        },
+        addend: path.addend(row.stage),
         out: row.out[first..].as_mut_ptr(),
         out_stride: row.out_stride,
     };

@@ -7,9 +7,7 @@
 use std::arch::aarch64::int32x4_t;
 use std::ops::Range;
 
-use super::output::{
-    CodesStage, Path, load_f32, load_i32, rounding_addend, store_codes, store_sums,
-};
+use super::output::{CodesStage, Path, load_f32, load_i32, store_codes, store_sums};
 use super::registers::*;
 use super::shallow::{self, Depth};
 use super::tile::{self, Tiles, ToCodes, multiply_1_row};
@@ -122,10 +120,9 @@ impl Product<'_> {
             to: shallow::ToCodes {
                 bias: std::array::from_fn(|n| blocks[n / NR].bias[n % NR]),
                 scales: std::array::from_fn(|n| blocks[n / NR].scales[n % NR]),
-                zero_point: [stage.zero_point as i16; 8],
+                addend: [path.addend(stage); 4],
                 min: [stage.min; 8],
                 max: [stage.max; 8],
-                rounding_addend: [rounding_addend(stage); 4],
             },
             out: out.as_mut_ptr(),
             out_stride: self.out_stride,
@@ -146,13 +143,18 @@ impl Product<'_> {
         let block = Block::new(self.weights, block);
         to.bias.copy_from_slice(block.bias);
         to.scales.copy_from_slice(block.scales);
-        let path = Path::of(stage, block.has_small_results);
+        let path = match block.has_row_term {
+            false => Path::of(stage, block.has_small_results),
+            true => Path::Any,
+        };
         let (row_terms, make) = match (block.has_row_term, path) {
             (false, Path::Even) => (None, tile::codes_even as MakeTiles<i8>),
+            (false, Path::Relu) => (None, tile::codes_relu as MakeTiles<i8>),
             (false, Path::EvenBounded) => (None, tile::codes_even_bounded as MakeTiles<i8>),
             (false, Path::Any) => (None, tile::codes_any as MakeTiles<i8>),
             (true, _) => (Some(row_terms), tile::codes_any_with_terms as MakeTiles<i8>),
         };
+        to.addend = [path.addend(stage); 4];
         let first = self.whole_tiles(&block, to, row_terms, make, out);
         for row in first..self.rows {
             let term = row_terms.map_or(0, |terms| terms[row]);

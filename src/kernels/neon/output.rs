@@ -48,11 +48,14 @@ fn round(sum: int32x4_t, scale: float32x4_t) -> int32x4_t {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     /// For results that fit int16 and an even zero point: adding 1.5 * 2^23 and the zero point to a float leaves, in its
-    /// low bits, the integer that it rounds to, halves to even, and the zero point added.
+    /// low bits, the integer that it rounds to, halves to even, and the zero point added. All codes occur.
     Even,
+    /// For a zero point of -128, after a ReLU: narrowing to uint8 clamps, and its highest bit is flipped. All codes
+    /// occur.
+    Relu,
     /// As `Even`, and then clamped.
     EvenBounded,
-    /// For all results; as [`CodesStage`] does it.
+    /// As [`CodesStage`] does it.
     Any,
 }
 
@@ -63,14 +66,20 @@ impl Path {
         match has_small_results && stage.zero_point % 2 == 0 {
             true if has_all_codes => Self::Even,
             true => Self::EvenBounded,
+            false if has_all_codes && stage.zero_point == -128 => Self::Relu,
             false => Self::Any,
         }
     }
-}
 
-/// What [`Path::Even`] adds.
-pub fn rounding_addend(stage: OutputStage) -> f32 {
-    12_582_912.0 + stage.zero_point as f32
+    /// What this way adds to floats, bytes or words, to fill a register with.
+    pub fn addend(self, stage: OutputStage) -> u32 {
+        let word = u32::from(stage.zero_point as u16);
+        match self {
+            Self::Even | Self::EvenBounded => (12_582_912.0 + stage.zero_point as f32).to_bits(),
+            Self::Relu => 0x8080_8080,
+            Self::Any => word << 16 | word,
+        }
+    }
 }
 
 /// The first 16 codes.

@@ -20,10 +20,10 @@ registers_only! {
     vaddq_s32(a: int32x4_t, b: int32x4_t) -> int32x4_t;
     vcvtnq_s32_f32(a: float32x4_t) -> int32x4_t;
     vcvtq_f32_s32(a: int32x4_t) -> float32x4_t;
-    vdupq_n_f32(value: f32) -> float32x4_t;
     vdupq_n_s8(value: i8) -> int8x16_t;
     vdupq_n_s16(value: i16) -> int16x8_t;
     vdupq_n_s32(value: i32) -> int32x4_t;
+    vdupq_n_u32(value: u32) -> uint32x4_t;
     vget_low_s8(a: int8x16_t) -> int8x8_t;
     vget_low_s16(a: int16x8_t) -> int16x4_t;
     vmax_s8(a: int8x8_t, b: int8x8_t) -> int8x8_t;
@@ -37,5 +37,4 @@ registers_only! {
     vqmovn_high_s32(low: int16x4_t, a: int32x4_t) -> int16x8_t;
     vqmovn_s16(a: int16x8_t) -> int8x8_t;
     vqmovn_s32(a: int32x4_t) -> int16x4_t;
-    vreinterpretq_s16_f32(a: float32x4_t) -> int16x8_t;
 }

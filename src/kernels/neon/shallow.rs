@@ -4,6 +4,7 @@
 //! Cortex-A53 always finds an instruction whose operands are there.
 
 use std::arch::asm;
+use std::mem::offset_of;
 
 use super::output::Path;
 
@@ -25,16 +26,18 @@ pub enum Depth {
     Pairs,
 }
 
-/// What sums need to become codes.
+/// What sums need to become codes, at the offsets that the assembly reads.
 #[repr(C, align(16))]
 pub struct ToCodes {
     pub bias: [i32; CHANNELS],
     pub scales: [f32; CHANNELS],
-    pub zero_point: [i16; 8],
+    /// See [`Path::addend`].
+    pub addend: [u32; 4],
     pub min: [i8; 8],
     pub max: [i8; 8],
-    pub rounding_addend: [f32; 4],
 }
+
+const _: () = assert!(offset_of!(ToCodes, addend) == 64 && offset_of!(ToCodes, min) == 80);
 
 /// A product of 8 channels.
 pub struct Rows<'a> {
@@ -74,8 +77,8 @@ macro_rules! reduce {
     };
 }
 
-/// The steps from the sums of the row before, in v2 and v3, to codes in v8. v10 holds the zero point, or the addend of
-/// [`Path::Even`](super::output::Path).
+/// The steps from the sums of the row before, in v2 and v3, to codes in v8. v10 holds the
+/// addend of the path.
 #[rustfmt::skip]
 macro_rules! codes {
     (0, $path:ident) => { "ldp q8, q9, [{to}]\nadd v8.4s, v8.4s, v2.4s\nadd v9.4s, v9.4s, v3.4s\n" };
@@ -84,6 +87,12 @@ macro_rules! codes {
     (3, any) => { "fcvtns v8.4s, v8.4s\nfcvtns v9.4s, v9.4s\n" };
     (4, any) => { "sqxtn v8.4h, v8.4s\n" };
     (5, any) => { "sqxtn2 v8.8h, v9.4s\n" };
+    (3, relu) => { codes!(3, any) };
+    (4, relu) => { codes!(4, any) };
+    (5, relu) => { codes!(5, any) };
+    (6, relu) => { "" };
+    (7, relu) => { "sqxtun v8.8b, v8.8h\n" };
+    (clamp, relu) => { "eor v8.8b, v8.8b, v10.8b\n" };
     (6, any) => { "sqadd v8.8h, v8.8h, v10.8h\n" };
     (3, $path:ident) => { "fadd v8.4s, v8.4s, v10.4s\nfadd v9.4s, v9.4s, v10.4s\n" };
     (4, $path:ident) => { "" };
@@ -131,16 +140,6 @@ macro_rules! load_weights {
         ldp q26, q27, [{weights}, #160]
         ldp q28, q29, [{weights}, #192]
         ldp q30, q31, [{weights}, #224]"
-    };
-}
-
-/// Loads v10.
-macro_rules! load_addend {
-    (any) => {
-        "ldr q10, [{to}, #64]"
-    };
-    ($path:ident) => {
-        "ldr q10, [{to}, #96]"
     };
 }
 
@@ -285,8 +284,7 @@ macro_rules! row {
 
 macro_rules! rows {
     ($name:ident, $depth:ident, $path:ident) => {
-        /// Registers: v0, v1 a row; v2..v7, v14, v15 products and sums; v8, v9 codes of the row before; v10 zero
-        /// point or addend; v12, v13 scales; v16..v31 weights.
+        /// Registers: v0, v1 a row; v2..v7, v14, v15 products and sums; v8, v9 codes of the row before; v10 addend; v12, v13 scales; v16..v31 weights.
         ///
         /// # Safety
         /// The contract of [`make`].
@@ -296,9 +294,9 @@ macro_rules! rows {
             unsafe {
                 asm!(
                     load_weights!($depth),
-                    "ldp q12, q13, [{to}, #32]",
-                    load_addend!($path),
-                    "2:",
+                    "ldp q12, q13, [{to}, #32]
+                    ldr q10, [{to}, #64]
+                    2:",
                     row!($depth, $path),
                     "subs {count}, {count}, #1
                     b.ne 2b",
@@ -336,6 +334,11 @@ rows!(three_even_bounded, three, even_bounded);
 rows!(two_and_one_even_bounded, two_and_one, even_bounded);
 rows!(four_even_bounded, four, even_bounded);
 rows!(pairs_even_bounded, pairs, even_bounded);
+rows!(half_relu, half, relu);
+rows!(three_relu, three, relu);
+rows!(two_and_one_relu, two_and_one, relu);
+rows!(four_relu, four, relu);
+rows!(pairs_relu, pairs, relu);
 rows!(half_any, half, any);
 rows!(three_any, three, any);
 rows!(two_and_one_any, two_and_one, any);
@@ -359,6 +362,11 @@ pub unsafe fn make(rows: Rows<'_>, depth: Depth, path: Path) {
         (Depth::TwoAndOne, Path::EvenBounded) => two_and_one_even_bounded,
         (Depth::Four, Path::EvenBounded) => four_even_bounded,
         (Depth::Pairs, Path::EvenBounded) => pairs_even_bounded,
+        (Depth::Half, Path::Relu) => half_relu,
+        (Depth::Three, Path::Relu) => three_relu,
+        (Depth::TwoAndOne, Path::Relu) => two_and_one_relu,
+        (Depth::Four, Path::Relu) => four_relu,
+        (Depth::Pairs, Path::Relu) => pairs_relu,
         (Depth::Half, Path::Any) => half_any,
         (Depth::Three, Path::Any) => three_any,
         (Depth::TwoAndOne, Path::Any) => two_and_one_any,

@@ -4,11 +4,10 @@
 //! sum of their magnitudes allows it; then the chain is added to int32. A plan says which taps make a chain. Where taps
 //! are no int8, codes are widened and 8 channels multiplied as int16.
 
-use std::arch::aarch64::int16x8_t;
 use std::arch::asm;
 
 use super::output::Path;
-use super::registers::vdupq_n_s8;
+use super::registers::{vdupq_n_s8, vdupq_n_u32};
 
 /// How the taps of a block of channels are summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +88,8 @@ pub struct Row {
     pub scales: *const f32,
     /// The smallest code and the largest.
     pub bounds: [[i8; 16]; 2],
-    /// The zero point of the stage; for [`Path::Even`] what that adds.
-    pub addend: int16x8_t,
+    /// See [`Path::addend`].
+    pub addend: u32,
     pub out: *mut i8,
     /// From one pixel of the result to the next, in bytes.
     pub out_stride: usize,
@@ -355,6 +354,13 @@ macro_rules! codes_of_before {
     (16, 2, any) => { "fcvtns v17.4s, v17.4s\nfcvtns v18.4s, v18.4s\nfcvtns v19.4s, v19.4s\nfcvtns v20.4s, v20.4s\n" };
     (16, 3, any) => { "sqxtn v30.4h, v17.4s\nsqxtn v31.4h, v19.4s\n" };
     (16, 4, any) => { "sqxtn2 v30.8h, v18.4s\nsqxtn2 v31.8h, v20.4s\n" };
+    (16, 2, relu) => { codes_of_before!(16, 2, any) };
+    (16, 3, relu) => { codes_of_before!(16, 3, any) };
+    (16, 4, relu) => { codes_of_before!(16, 4, any) };
+    (16, 5, relu) => { "" };
+    (16, 6, relu) => { "sqxtun v30.8b, v30.8h\n" };
+    (16, 7, relu) => { "sqxtun2 v30.16b, v31.8h\n" };
+    (16, store, relu) => { concat!("eor v30.16b, v30.16b, v29.16b\n", codes_of_before!(16, store, even)) };
     (16, 5, any) => { "sqadd v30.8h, v30.8h, v29.8h\nsqadd v31.8h, v31.8h, v29.8h\n" };
     (16, 2, $path:ident) => { "fadd v17.4s, v17.4s, v29.4s\nfadd v18.4s, v18.4s, v29.4s\nfadd v19.4s, v19.4s, v29.4s\nfadd v20.4s, v20.4s, v29.4s\n" };
     (16, 3, $path:ident) => { "" };
@@ -375,6 +381,12 @@ macro_rules! codes_of_before {
     (8, 2, any) => { "fcvtns v21.4s, v21.4s\nfcvtns v22.4s, v22.4s\n" };
     (8, 3, any) => { "sqxtn v21.4h, v21.4s\n" };
     (8, 4, any) => { "sqxtn2 v21.8h, v22.4s\n" };
+    (8, 2, relu) => { codes_of_before!(8, 2, any) };
+    (8, 3, relu) => { codes_of_before!(8, 3, any) };
+    (8, 4, relu) => { codes_of_before!(8, 4, any) };
+    (8, 5, relu) => { "" };
+    (8, 6, relu) => { "sqxtun v21.8b, v21.8h\n" };
+    (8, store, relu) => { concat!("eor v21.8b, v21.8b, v29.8b\n", codes_of_before!(8, store, even)) };
     (8, 5, any) => { "sqadd v21.8h, v21.8h, v29.8h\n" };
     (8, 2, $path:ident) => { "fadd v21.4s, v21.4s, v29.4s\nfadd v22.4s, v22.4s, v29.4s\n" };
     (8, 3, $path:ident) => { "" };
@@ -482,7 +494,7 @@ macro_rules! row_by_plan {
                     out("v20") _, out("v21") _, out("v22") _, out("v23") _,
                     out("v24") _, out("v25") _, out("v26") _, out("v27") _,
                     inout("v28") vdupq_n_s8(row.fill) => _,
-                    in("v29") row.addend,
+                    in("v29") vdupq_n_u32(row.addend),
                     out("v30") _, out("v31") _,
                     options(nostack),
                 );
@@ -501,6 +513,11 @@ row_by_plan!(two_even_bounded, two, 16, even_bounded);
 row_by_plan!(four_even_bounded, four, 16, even_bounded);
 row_by_plan!(five_even_bounded, five, 16, even_bounded);
 row_by_plan!(wide_even_bounded, wide, 8, even_bounded);
+row_by_plan!(one_relu, one, 16, relu);
+row_by_plan!(two_relu, two, 16, relu);
+row_by_plan!(four_relu, four, 16, relu);
+row_by_plan!(five_relu, five, 16, relu);
+row_by_plan!(wide_relu, wide, 8, relu);
 row_by_plan!(one_any, one, 16, any);
 row_by_plan!(two_any, two, 16, any);
 row_by_plan!(four_any, four, 16, any);
@@ -523,6 +540,11 @@ pub unsafe fn make(row: Row, taps: Taps, path: Path) {
         (Taps::Int8(Plan::Four), Path::EvenBounded) => four_even_bounded,
         (Taps::Int8(Plan::Five), Path::EvenBounded) => five_even_bounded,
         (Taps::Int16, Path::EvenBounded) => wide_even_bounded,
+        (Taps::Int8(Plan::One), Path::Relu) => one_relu,
+        (Taps::Int8(Plan::Two), Path::Relu) => two_relu,
+        (Taps::Int8(Plan::Four), Path::Relu) => four_relu,
+        (Taps::Int8(Plan::Five), Path::Relu) => five_relu,
+        (Taps::Int16, Path::Relu) => wide_relu,
         (Taps::Int8(Plan::One), Path::Any) => one_any,
         (Taps::Int8(Plan::Two), Path::Any) => two_any,
         (Taps::Int8(Plan::Four), Path::Any) => four_any,

@@ -5,8 +5,8 @@
 
 use std::arch::aarch64::int32x4_t;
 use std::arch::asm;
+use std::mem::offset_of;
 
-use super::output::rounding_addend;
 use crate::kernels::pack::{LONG_GROUP, Step};
 use crate::kernels::requant::OutputStage;
 
@@ -117,6 +117,7 @@ macro_rules! output {
     };
     (even) => { concat!(scale!(), round_even!(), store!(), "// {terms}") };
     (even_bounded) => { concat!(scale!(), round_even!(), clamp!(), store!(), "// {terms}") };
+    (relu) => { concat!(scale!(), round_relu!(), store!(), "// {terms}") };
     (any) => { concat!(scale!(), round!(), clamp!(), store!(), "// {terms}") };
     (any_with_terms) => { concat!(add_terms!(), scale!(), round!(), clamp!(), store!()) };
 }
@@ -170,7 +171,7 @@ macro_rules! round {
 /// Codes as [`Path::Even`](super::output::Path) makes them, in v4.
 macro_rules! round_even {
     () => {
-        "ldr q10, [{to}, #80]
+        "ldr q10, [{to}, #32]
         fadd v0.4s, v0.4s, v10.4s
         fadd v1.4s, v1.4s, v10.4s
         fadd v2.4s, v2.4s, v10.4s
@@ -179,6 +180,24 @@ macro_rules! round_even {
         uzp1 v5.8h, v2.8h, v3.8h
         sqxtn v4.8b, v4.8h
         sqxtn2 v4.16b, v5.8h\n"
+    };
+}
+
+/// Codes as [`Path::Relu`](super::output::Path) makes them, in v4.
+macro_rules! round_relu {
+    () => {
+        "ldr q10, [{to}, #32]
+        fcvtns v0.4s, v0.4s
+        fcvtns v1.4s, v1.4s
+        fcvtns v2.4s, v2.4s
+        fcvtns v3.4s, v3.4s
+        sqxtn v4.4h, v0.4s
+        sqxtn v5.4h, v2.4s
+        sqxtn2 v4.8h, v1.4s
+        sqxtn2 v5.8h, v3.4s
+        sqxtun v4.8b, v4.8h
+        sqxtun2 v4.16b, v5.8h
+        eor v4.16b, v4.16b, v10.16b\n"
     };
 }
 
@@ -199,28 +218,29 @@ macro_rules! store {
     };
 }
 
-/// What sums need to become codes.
+/// What sums need to become codes, at the offsets that the assembly reads.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 pub struct ToCodes {
     pub bias: [i32; 4],
     pub scales: [f32; 4],
-    pub zero_point: [i16; 8],
+    /// See [`Path::addend`](super::output::Path::addend).
+    pub addend: [u32; 4],
     pub min: [i8; 16],
     pub max: [i8; 16],
-    pub rounding_addend: [f32; 4],
 }
 
+const _: () = assert!(offset_of!(ToCodes, addend) == 32 && offset_of!(ToCodes, min) == 48);
+
 impl ToCodes {
-    /// Bias and scales are still to be set.
+    /// Bias, scales and addend are still to be set.
     pub fn new(stage: OutputStage) -> Self {
         Self {
             bias: [0; 4],
             scales: [1.0; 4],
-            zero_point: [stage.zero_point as i16; 8],
+            addend: [0; 4],
             min: [stage.min; 16],
             max: [stage.max; 16],
-            rounding_addend: [rounding_addend(stage); 4],
         }
     }
 }
@@ -353,6 +373,11 @@ tiles! {
 tiles! {
     /// Stores codes by [`Path::EvenBounded`](super::output::Path); there are no row terms.
     codes_even_bounded, even_bounded, i8
+}
+
+tiles! {
+    /// Stores codes by [`Path::Relu`](super::output::Path); there are no row terms.
+    codes_relu, relu, i8
 }
 
 tiles! {

@@ -5,7 +5,9 @@
 use std::arch::aarch64::*;
 
 use super::output::{ANY, EVEN, EVEN_ODD, ODD, Path, RELU, SMALL, requantize};
-use super::taps::{LANES, NOT_PACKED, PART, PARTS, PLAIN, first_channel, is_packed};
+use super::taps::{
+    LANES, NOT_PACKED, PART, PARTS, SMALL_RESULTS, WIDE_COLUMNS, first_channel, is_packed,
+};
 use super::vector::{dot, load_16, load_16_sums};
 use crate::kernels::depthwise::{Depthwise, PackedTaps};
 use crate::kernels::requant::OutputStage;
@@ -36,12 +38,13 @@ struct Blocks<'a> {
 
 /// The way that a block goes: the path of its sums, whether it has second parts; or that it is not packed.
 fn way(packed: &PackedTaps, stage: OutputStage, block: usize) -> Option<(Path, bool)> {
-    let furthest_sum = match packed.usable[block] {
-        true => 0,
-        false => u32::MAX,
+    let plan = packed.plans[block];
+    let furthest_sum = match plan & SMALL_RESULTS {
+        0 => u32::MAX,
+        _ => 0,
     };
-    let is_wide = packed.plans[block] != PLAIN;
-    (packed.plans[block] != NOT_PACKED).then_some((Path::of(stage, furthest_sum), is_wide))
+    let is_wide = plan & WIDE_COLUMNS != 0;
+    (plan != NOT_PACKED).then_some((Path::of(stage, furthest_sum), is_wide))
 }
 
 /// Blocks of channels outside, pixels inside.

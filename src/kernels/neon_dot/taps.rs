@@ -26,8 +26,12 @@ pub(super) const PARTS: usize = 2;
 
 /// The plan of a block with taps of which two parts are not enough.
 pub(super) const NOT_PACKED: u8 = 0;
-/// The plan of a block without second parts. To it is added a bit for each column that has some.
-pub(super) const PLAIN: u8 = 1 << 3;
+/// In the plans of all other blocks, beside a bit for each column that has second parts.
+const PACKED: u8 = 1 << 3;
+/// In the plan of a block whose sums, whatever the codes, lie within 2^22 and, times their scales, within 32,000.
+pub(super) const SMALL_RESULTS: u8 = 1 << 4;
+/// The bits of the columns.
+pub(super) const WIDE_COLUMNS: u8 = 0b111;
 
 /// The channel of each lane of a block's four registers.
 pub(super) const CHANNELS: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15];
@@ -60,18 +64,22 @@ pub(super) fn pack(weights: &DepthwiseWeights) -> PackedTaps {
         let scales = channels.map(|channel| weights.scales[channel]);
         packed.scales.extend(scales);
         packed.scales.extend(scales.map(relu_offset));
-        let plan = pack_block(weights, first, &mut packed.data);
-        packed.plans.push(plan);
-        packed.usable.push(is_small);
+        packed
+            .plans
+            .push(match pack_block(weights, first, &mut packed.data) {
+                Some(wide_columns) if is_small => PACKED | wide_columns | SMALL_RESULTS,
+                Some(wide_columns) => PACKED | wide_columns,
+                None => NOT_PACKED,
+            });
         packed.data.resize((block + 1) * PARTS * PART, 0);
     }
     packed
 }
 
-/// Packs the taps of a block; the plan.
-fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i8>) -> u8 {
+/// Packs the taps of a block; a bit for each column that has second parts, `None` if two parts are not enough.
+fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i8>) -> Option<u8> {
     let mut parts = [[0i8; PART]; PARTS];
-    let mut plan = PLAIN;
+    let mut wide_columns = 0;
     for (lane, channel) in CHANNELS.into_iter().enumerate() {
         for tap in 0..9 {
             let byte = match tap / 3 {
@@ -81,16 +89,14 @@ fn pack_block(weights: &DepthwiseWeights, first_channel: usize, data: &mut Vec<i
             let at = (tap % 3 * LANES + lane) * 4 + byte;
             let tap = weights.taps[tap * weights.channels + first_channel + channel];
             let first = tap.clamp(-128, 127) as i8;
-            let Ok(second) = i8::try_from(tap - i16::from(first)) else {
-                return NOT_PACKED;
-            };
+            let second = i8::try_from(tap - i16::from(first)).ok()?;
             parts[0][at] = first;
             parts[1][at] = second;
-            plan |= u8::from(second != 0) << (at / (4 * LANES));
+            wide_columns |= u8::from(second != 0) << (at / (4 * LANES));
         }
     }
     data.extend(parts.as_flattened());
-    plan
+    Some(wide_columns)
 }
 
 /// Whether sums of the channel lie within 2^22 and, times the scale, within 32,000, whatever the codes.

@@ -42,7 +42,7 @@ impl ScoreTable {
     /// The lowest code whose score fulfils a condition that all higher scores fulfil too.
     fn first(&self, is_enough: impl Fn(f32) -> bool) -> Option<i8> {
         let at = self.scores.partition_point(|&score| !is_enough(score));
-        (at < 256).then(|| (at as u8 ^ 0x80) as i8)
+        (at < 256).then_some((at as u8 ^ 0x80) as i8)
     }
 }
 

@@ -17,6 +17,6 @@ pub use elementwise::{
 };
 pub use fixed_point::{QuantizedMultiplier, hard_swish};
 pub use float::Bounds;
-pub use pool::{Pool, average_pool, max_pool, mean_rows};
+pub use pool::{MeanParams, Pool, average_pool, max_pool, mean_rows};
 pub use resize::{BilinearAxis, resize_bilinear, resize_nearest};
 pub use softmax::SoftmaxTable;

@@ -85,18 +85,25 @@ fn add_codes(sums: &mut [i32], codes: &[i8]) {
     }
 }
 
+/// Parameters of a mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeanParams {
+    /// Of the input.
+    pub zero_point: i32,
+    /// `input scale / output scale / rows`
+    pub scale: f32,
+    pub stage: OutputStage,
+}
+
 /// The mean over all rows of `[rows][channels]`: `(sum - rows * zero_point) * scale + output zero point` in f32, then
-/// rounded, halves to even; `scale = input scale / output scale / rows`. XNNPACK adds the zero point before it rounds
-/// here, unlike everywhere else.
+/// rounded, halves to even. XNNPACK adds the zero point before it rounds here, unlike everywhere else.
 #[inline]
-pub fn mean_rows(
-    input: &[i8],
-    out: &mut [i8],
-    sums: &mut [i32],
-    zero_point: i32,
-    scale: f32,
-    stage: OutputStage,
-) {
+pub fn mean_rows(params: &MeanParams, input: &[i8], out: &mut [i8], sums: &mut [i32]) {
+    let MeanParams {
+        zero_point,
+        scale,
+        stage,
+    } = *params;
     let channels = out.len();
     let rows = (input.len() / channels) as i32;
     sums.fill(-rows * zero_point);
@@ -157,7 +164,12 @@ mod tests {
         let mut out = [0; 2];
         let input = [10, 20, 11, 20, 12, 23];
         let stage = OutputStage::full_range(-1);
-        mean_rows(&input, &mut out, &mut [0, 0], 1, 2.0 / 3.0, stage);
+        let params = MeanParams {
+            zero_point: 1,
+            scale: 2.0 / 3.0,
+            stage,
+        };
+        mean_rows(&params, &input, &mut out, &mut [0, 0]);
         assert_eq!(out, [19, 39]);
     }
 }

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::graph::{Activation, Node, Op, Pool2d, ResizeMode, ValueId};
 use crate::kernels::requant::{OutputStage, round_half_even};
 use crate::kernels::scalar::{
-    self, AddParams, BilinearAxis, MulParams, QuantizedMultiplier, SoftmaxTable,
+    self, AddParams, BilinearAxis, MeanParams, MulParams, QuantizedMultiplier, SoftmaxTable,
 };
 use crate::plan::movement::{Movement, place_into, take_from, transpose};
 use crate::plan::step::{Kind, Mean, Pooling, Resize};
@@ -337,9 +337,11 @@ fn mean(lowering: &mut Lowering<'_>, node: &Node, axes: &[usize]) -> Result<()> 
     let mean = Mean {
         channels,
         rows,
-        zero_point: quant.1,
-        scale: quant.0 / out.0 / rows as f32,
-        stage: OutputStage::full_range(out.1),
+        params: MeanParams {
+            zero_point: quant.1,
+            scale: quant.0 / out.0 / rows as f32,
+            stage: OutputStage::full_range(out.1),
+        },
     };
     let draft = lowering.push(
         node,

@@ -67,35 +67,35 @@ fn anchors(lowering: &Lowering<'_>, node: &Node) -> Result<Vec<f32>> {
 
 /// What an operator on single elements makes of each code; entry `code + 128`.
 enum Values {
-    Codes([i8; 256]),
-    Real([f32; 256]),
+    Codes(Box<[i8; 256]>),
+    Real(Box<[f32; 256]>),
 }
 
 impl Values {
     fn codes() -> Self {
-        Self::Codes(std::array::from_fn(|at| (at as u8 ^ 0x80) as i8))
+        Self::Codes(scalar::table(|code| code))
     }
 
     /// The values after a step; `None` if it does not work on single elements of this kind.
     fn after(&self, kind: &Kind) -> Option<Self> {
-        let (mut codes, mut real) = ([0; 256], [0.0; 256]);
+        let (mut codes, mut real) = (Box::new([0; 256]), Box::new([0.0; 256]));
         match (self, kind) {
             (Self::Codes(input), Kind::Table(table)) => {
-                scalar::apply_table(table, input, &mut codes);
+                scalar::apply_table(table, &input[..], &mut codes[..]);
                 return Some(Self::Codes(codes));
             }
             (Self::Codes(input), &Kind::Dequantize { scale, zero_point }) => {
-                scalar::dequantize(input, &mut real, scale, zero_point);
+                scalar::dequantize(&input[..], &mut real[..], scale, zero_point);
             }
             (Self::Real(input), &Kind::Quantize { scale, stage }) => {
-                scalar::quantize(input, &mut codes, scale, stage);
+                scalar::quantize(&input[..], &mut codes[..], scale, stage);
                 return Some(Self::Codes(codes));
             }
             (Self::Real(input), Kind::Float(FloatUnary::Logistic)) => {
-                float::logistic(input, &mut real);
+                float::logistic(&input[..], &mut real[..]);
             }
             (Self::Real(input), &Kind::Float(FloatUnary::Clamp(bounds))) => {
-                float::clamp(bounds, input, &mut real);
+                float::clamp(bounds, &input[..], &mut real[..]);
             }
             _ => return None,
         }
@@ -126,11 +126,11 @@ fn take_source(
         return Ok((id, None));
     };
     let real = match trace.values {
-        Values::Real(real) => real,
+        Values::Real(real) => *real,
         Values::Codes(codes) => {
             let (scale, zero_point) = lowering.quant(node, id)?;
             let mut real = [0.0; 256];
-            scalar::dequantize(&codes, &mut real, scale, zero_point);
+            scalar::dequantize(&codes[..], &mut real, scale, zero_point);
             real
         }
     };
