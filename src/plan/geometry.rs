@@ -75,31 +75,73 @@ impl Geometry {
         fill: T,
     ) {
         let line = self.window[1] * self.channels;
-        let (padding, width) = (self.padding[1], self.input[1]);
-        // Pixels whose windows lie inside the row, with a whole vector readable from where each line begins.
-        let first = padding.div_ceil(self.stride[1]);
-        let needed = line.max(PATCH_ALIGNMENT).div_ceil(self.channels);
-        let last = (width + padding).checked_sub(needed);
-        let end = last.map_or(0, |last| last / self.stride[1] + 1);
-        let is_narrow = self.dilation[1] == 1 && line <= PATCH_ALIGNMENT;
-        for (at, x) in columns.enumerate() {
-            let patch = &mut patches[at * stride..];
-            let is_inside = (first..end).contains(&x);
+        let row_elements = self.input[1] * self.channels;
+        let row = |i: usize| {
+            (y * self.stride[0] + i * self.dilation[0])
+                .checked_sub(self.padding[0])
+                .filter(|&source| source < self.input[0])
+                .map(|source| &input[source * row_elements..][..row_elements])
+        };
+        // A vector is copied for each line of a window: so many windows have room for that.
+        let room = patches
+            .len()
+            .checked_sub((self.window[0] - 1) * line + PATCH_ALIGNMENT);
+        let vectors = self.vector_columns();
+        let end = room.map_or(0, |room| columns.start + room / stride + 1);
+        let start = vectors.start.clamp(columns.start, columns.end);
+        let end = vectors.end.min(end).clamp(start, columns.end);
+        let vectors = match [row(0), row(1), row(2)] {
+            [Some(a), Some(b), Some(c)] if self.window[0] == 3 && start < end => {
+                let patches = &mut patches[(start - columns.start) * stride..];
+                self.gather_vectors([a, b, c], start..end, patches, stride);
+                start..end
+            }
+            _ => start..start,
+        };
+        for x in (columns.start..vectors.start).chain(vectors.end..columns.end) {
+            let patch = &mut patches[(x - columns.start) * stride..];
             for i in 0..self.window[0] {
-                let source = (y * self.stride[0] + i * self.dilation[0])
-                    .checked_sub(self.padding[0])
-                    .filter(|&source| source < self.input[0]);
-                let row = source
-                    .map(|row| &input[row * width * self.channels..][..width * self.channels]);
-                let patch = &mut patch[i * line..];
-                match row {
-                    Some(row) if is_narrow && is_inside && patch.len() >= PATCH_ALIGNMENT => {
-                        let start = (x * self.stride[1] - padding) * self.channels;
-                        patch[..PATCH_ALIGNMENT].copy_from_slice(&row[start..][..PATCH_ALIGNMENT]);
-                    }
-                    Some(row) => self.gather_line(row, x, &mut patch[..line], fill),
-                    None => patch[..line].fill(fill),
+                let line = &mut patch[i * line..][..line];
+                match row(i) {
+                    Some(row) => self.gather_line(row, x, line, fill),
+                    None => line.fill(fill),
                 }
+            }
+        }
+    }
+
+    /// Output columns whose windows lie inside the row, with a whole vector readable from where each line begins. None
+    /// if a line does not fit a vector.
+    fn vector_columns(&self) -> Range<usize> {
+        let line = self.window[1] * self.channels;
+        if self.dilation[1] != 1 || line > PATCH_ALIGNMENT {
+            return 0..0;
+        }
+        let first = self.padding[1].div_ceil(self.stride[1]);
+        let needed = PATCH_ALIGNMENT.div_ceil(self.channels);
+        let last = (self.input[1] + self.padding[1]).checked_sub(needed);
+        first..last.map_or(0, |last| last / self.stride[1] + 1)
+    }
+
+    /// The windows of [`Geometry::vector_columns`], a vector for each of the rows. What a vector writes behind its line,
+    /// the next line or window writes again.
+    fn gather_vectors<T: Copy, const ROWS: usize>(
+        &self,
+        rows: [&[T]; ROWS],
+        columns: Range<usize>,
+        patches: &mut [T],
+        stride: usize,
+    ) {
+        let line = self.window[1] * self.channels;
+        let step = self.stride[1] * self.channels;
+        let first = (columns.start * self.stride[1] - self.padding[1]) * self.channels;
+        let count = columns.len();
+        let rows = rows.map(|row| &row[first..][..(count - 1) * step + PATCH_ALIGNMENT]);
+        for at in 0..count {
+            let patch = &mut patches[at * stride..][..(ROWS - 1) * line + PATCH_ALIGNMENT];
+            for (i, row) in rows.iter().enumerate() {
+                let vector = &row[at * step..][..PATCH_ALIGNMENT];
+                patch[i * line..][..PATCH_ALIGNMENT].copy_from_slice(vector);
             }
         }
     }
