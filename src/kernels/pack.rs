@@ -216,12 +216,15 @@ impl PackedWeights {
         let first = block * self.block_bytes;
         for (n, row) in weights.chunks_exact(self.depth.max(1)).enumerate() {
             let mut sum = 0;
-            for (k, &weight) in row.iter().enumerate() {
-                let weight = i32::from(weight) - taken_off;
-                let start = k / kr * kr;
+            for (group, codes) in row.chunks(kr).enumerate() {
+                let start = group * kr;
                 let width = self.tile.group_width(start, self.depth);
-                self.data[first + start * nr + n * width + k % kr] = weight as i8;
-                sum += weight;
+                let at = first + start * nr + n * width;
+                for (packed, &weight) in self.data[at..at + codes.len()].iter_mut().zip(codes) {
+                    let weight = i32::from(weight) - taken_off;
+                    *packed = weight as i8;
+                    sum += weight;
+                }
             }
             let bias = &mut self.bias[block * nr + n];
             *bias = bias
