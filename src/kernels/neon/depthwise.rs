@@ -31,9 +31,12 @@ fn pack(weights: &DepthwiseWeights) -> PackedTaps {
     for block in 0..channels.div_ceil(LANES) {
         let first = (block * LANES).min(channels - LANES);
         let tap = |tap: usize, lane: usize| weights.taps[tap * channels + first + lane];
+        let mut block = first..first + LANES;
+        let is_small = block.all(|channel| has_small_results(weights, channel));
+        let number = Plan::of(tap).map_or(0, |plan| plan as u8);
         packed
             .plans
-            .push(Plan::of(tap).map_or(0, |plan| plan as u8));
+            .push(if is_small { SMALL | number } else { number });
         for at in 0..TAPS {
             packed
                 .data
@@ -188,15 +191,15 @@ fn wide_block<const COLUMNS: usize, const TAPS: usize>(row: &mut Depthwise<'_>, 
     let fill = [row.fill; WIDE_LANES];
     for x in 0..row.pixels {
         let mut acc = bias;
-        for tap in 0..TAPS {
+        for (tap, &weights) in taps.iter().enumerate() {
             let column = x * row.stride + tap % COLUMNS * row.dilation;
             let column = column.wrapping_sub(row.padding);
             let codes = vmovl_s8(match column < row.width {
                 true => load_8(&row.rows[tap / COLUMNS][column * row.input_stride + first..]),
                 false => load_8(&fill),
             });
-            acc[0] = vmlal_s16(acc[0], vget_low_s16(codes), vget_low_s16(taps[tap]));
-            acc[1] = vmlal_high_s16(acc[1], codes, taps[tap]);
+            acc[0] = vmlal_s16(acc[0], vget_low_s16(codes), vget_low_s16(weights));
+            acc[1] = vmlal_high_s16(acc[1], codes, weights);
         }
         let out = &mut row.out[x * row.out_stride + first..];
         store_8(stage.codes_of_8(acc, scales), out);
