@@ -301,7 +301,7 @@ mod tests {
         let mut code = || match spread {
             Spread::Uniform => random.next() as i8,
             Spread::Low => -128 + random.below(20) as i8,
-            Spread::FewValues => -60 + 50 * random.below(4) as i8,
+            Spread::FewValues => (random.below(4) as i32 * 50 - 60) as i8,
             Spread::Saturated => match random.below(3) {
                 0 => -128,
                 1 => 127,
