@@ -94,7 +94,7 @@ impl Edges {
         let is_left_whole = left <= inner_end && padding <= row.dilation;
         let last_middle = (pixels - 1) * stride + row.dilation;
         let is_right_whole = last_middle < row.width + padding;
-        (is_left_whole && is_right_whole).then_some(Self {
+        (is_left_whole && is_right_whole).then(|| Self {
             left,
             inner: inner_end - left,
             right: pixels - inner_end,
