@@ -14,7 +14,10 @@ use crate::kernels::scalar::AddParams;
 const STRIP_BYTES: usize = 128 * 1024;
 
 /// Multiply-accumulates that a thread could make while it waits for the others to end a phase.
-const PHASE_COST: f64 = 40_000.0;
+const PHASE_COST: f64 = 300_000.0;
+
+/// Multiply-accumulates that a thread could make while a code that another thread made reaches it.
+const HAND_OVER_COST: f64 = 16.0;
 
 /// The layers of a block.
 pub(super) struct Block {
@@ -99,6 +102,7 @@ impl Block {
         let expand_row = expand.map_or(0.0, |conv| per_row(conv, g.input[1]));
         // A multiply-accumulate of a depthwise kernel takes several times as long as one of a product.
         let filter_row = 8.0 * (g.out[1] * g.window[0] * g.window[1] * g.channels) as f64;
+        let filtered_row = (g.out[1] * g.channels) as f64;
         let project_row = per_row(project, g.out[1]);
         let job_rows = rows.div_ceil(threads);
         let expanded = |rows: usize| ((rows - 1) * g.stride[0] + g.reach()).min(g.input[0]) as f64;
@@ -112,7 +116,7 @@ impl Block {
             .min(g.channels);
         let share = of_each as f64 / g.channels as f64;
         let by_channels = share * (expanded(rows) * expand_row + rows as f64 * filter_row)
-            + rows as f64 * project_row / threads as f64
+            + rows as f64 * (project_row + HAND_OVER_COST * filtered_row) / threads as f64
             + PHASE_COST;
         let split = match threads > 1 && by_channels < by_rows {
             true => Split::Channels { of_each },
