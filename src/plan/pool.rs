@@ -153,7 +153,15 @@ impl Pool {
         let watch = Arc::new(Watch::new(threads));
         if let Some(pool) = &inner {
             let watch = Arc::clone(&watch);
-            pool.spawn_broadcast(move |context| watch.keep(context.index()));
+            let (started, all) = sync_channel(threads);
+            pool.spawn_broadcast(move |context| {
+                // Whoever made the pool waits for it no longer than for all threads.
+                let _ = started.send(());
+                watch.keep(context.index());
+            });
+            // A companion that began while its thread waits inside other work would keep that work from ending: no
+            // work is taken before all companions run.
+            all.iter().take(threads).for_each(drop);
         }
         Ok(Self {
             inner,
@@ -291,6 +299,18 @@ mod tests {
         assert_eq!(resident.run(3), Some(3));
         assert_eq!(resident.run(4), None);
         assert_eq!(resident.run(3), None);
+    }
+
+    /// Each new pool is at work at once, more threads than cores among them.
+    #[test]
+    fn new_pools_never_wait_for_themselves() {
+        for round in 0..200 {
+            let pool = Arc::new(Pool::new(2 + round % 7).expect("threads"));
+            let mut resident = pool.resident(|jobs: &mut Vec<usize>, pool| {
+                pool.for_each(jobs, &|job| *job += 1);
+            });
+            assert_eq!(resident.run(vec![0; 16]), Some(vec![1; 16]));
+        }
     }
 
     #[test]
