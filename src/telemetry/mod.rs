@@ -75,6 +75,8 @@ pub struct Telemetry {
     captured: AtomicU64,
     inferred: AtomicU64,
     dropped: AtomicU64,
+    /// How often the source said that there is no signal while no frame waited.
+    idle: AtomicU64,
     pub stages: Stages,
     recent: Mutex<Recent>,
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
@@ -100,6 +102,7 @@ impl Default for Telemetry {
             captured: AtomicU64::new(0),
             inferred: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
             stages: Stages::default(),
             recent: Mutex::new(Recent {
                 captured: Rate::default(),
@@ -150,9 +153,12 @@ impl Telemetry {
         recent.waiting_since = None;
     }
 
-    /// Sets the state of the source; `true` if it was another one.
+    /// Sets the state of the source; `true` if it was another one. A source without signal says so again and again.
     pub fn set_source(&self, state: SourceState) -> bool {
         let mut recent = lock(&self.recent);
+        if matches!(state, SourceState::NoSignal { .. }) && recent.waiting_since.is_none() {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+        }
         let changed = std::mem::discriminant(&recent.source) != std::mem::discriminant(&state);
         recent.source = state;
         changed
@@ -179,6 +185,14 @@ impl Telemetry {
     /// Frames inferred so far.
     pub fn inferred(&self) -> u64 {
         self.inferred.load(Ordering::Relaxed)
+    }
+
+    /// A number that grows as long as the run gets on: with each inferred frame and, because a lost camera is a state
+    /// and no failure, each time that the source says again that there is no signal and no frame waits for detection.
+    /// The thread that tries the camera says it from its own loop, so a number that stands still means that either that
+    /// loop or detection hangs.
+    pub fn progress(&self) -> u64 {
+        self.inferred() + self.idle.load(Ordering::Relaxed)
     }
 
     /// Whether frames wait and none was inferred for ten seconds.
@@ -324,6 +338,31 @@ mod tests {
         assert!(snapshot.age_seconds.is_some());
         let json = serde_json::to_value(&snapshot).unwrap();
         assert_eq!(json["source"]["state"], "live");
+    }
+
+    #[test]
+    fn frames_are_progress_and_so_is_a_camera_that_is_tried_in_vain() {
+        let telemetry = Telemetry::default();
+        let mut last = telemetry.progress();
+        let mut advanced = || {
+            let before = std::mem::replace(&mut last, telemetry.progress());
+            telemetry.progress() > before
+        };
+        let lost = || SourceState::NoSignal {
+            reason: "unplugged".into(),
+        };
+        telemetry.set_source(SourceState::Live);
+        telemetry.frame_captured();
+        assert!(!advanced(), "captured is not inferred");
+        telemetry.set_source(lost());
+        assert!(!advanced(), "a frame waits");
+        telemetry.frame_inferred(Instant::now());
+        assert!(advanced());
+        for _ in 0..2 {
+            telemetry.set_source(lost());
+            assert!(advanced());
+        }
+        assert!(!advanced());
     }
 
     #[test]

@@ -131,6 +131,8 @@ function show(status) {
 
 async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  // The token was changed: the page's address shows the form that asks for it.
+  if (answer.status === 401) location.reload();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
