@@ -1,15 +1,14 @@
 //! The real binary under a stand-in for systemd: a datagram socket that keeps what it is told.
 
-mod common;
-
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{PATIENCE, Program, command, demo, get, wait_until, with_model, with_scene};
 use serde_json::Value;
+
+use crate::program::{PATIENCE, Program, command, demo, get, wait_until, with_model, with_scene};
 
 struct Manager {
     socket: UnixDatagram,

@@ -1,16 +1,14 @@
 //! Who gets into the live page of the real binary.
 
-mod common;
-
 use std::path::PathBuf;
 use std::process::Command;
 
-use common::{Program, get};
+use crate::program::{Program, command, get, with_model, with_scene};
 
 const TOKEN: &str = "open-sesame-0123";
 
 fn watching() -> Command {
-    common::with_scene(common::with_model(common::command()), "50")
+    with_scene(with_model(command()), "50")
 }
 
 fn status(answer: &str) -> u16 {
