@@ -5,7 +5,8 @@ mod prometheus;
 pub mod rate;
 pub mod system;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,7 @@ pub struct Telemetry {
     dropped: AtomicU64,
     /// How often the source said that there is no signal while no frame waited.
     idle: AtomicU64,
+    duty_percent: AtomicU32,
     pub stages: Stages,
     recent: Mutex<Recent>,
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
@@ -103,6 +105,7 @@ impl Default for Telemetry {
             inferred: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             idle: AtomicU64::new(0),
+            duty_percent: AtomicU32::new(100),
             stages: Stages::default(),
             recent: Mutex::new(Recent {
                 captured: Rate::default(),
@@ -119,6 +122,14 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
+    /// Reads the machine's files under `root` in place of `/`, and asks no program.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            system: Mutex::new(System::at(root)),
+            ..Self::default()
+        }
+    }
+
     /// Counts a frame that the source delivered.
     pub fn frame_captured(&self) {
         let now = Instant::now();
@@ -177,9 +188,15 @@ impl Telemetry {
     }
 
     /// Looks at the machine. To be called about once a second; [`Telemetry::snapshot`] tells the last reading.
-    pub fn sample_system(&self) {
+    pub fn sample_system(&self) -> SystemReading {
         let reading = lock(&self.system).read();
-        *lock(&self.reading) = reading;
+        *lock(&self.reading) = reading.clone();
+        reading
+    }
+
+    /// Detection may take so many percent of the time from now on.
+    pub fn set_duty(&self, percent: u32) {
+        self.duty_percent.store(percent, Ordering::Relaxed);
     }
 
     /// Frames inferred so far.
@@ -233,6 +250,7 @@ impl Telemetry {
             preprocess: StageSnapshot::of(&self.stages.preprocess),
             inference: StageSnapshot::of(&self.stages.inference),
             decode: StageSnapshot::of(&self.stages.decode),
+            duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
             system: lock(&self.reading).clone(),
         }
@@ -265,6 +283,8 @@ pub struct Snapshot {
     pub preprocess: StageSnapshot,
     pub inference: StageSnapshot,
     pub decode: StageSnapshot,
+    /// Share of the time that detection may take: less than 100 while the machine is too hot.
+    pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
     pub system: SystemReading,
 }
@@ -274,6 +294,7 @@ pub struct Snapshot {
 pub struct StageSnapshot {
     pub count: u64,
     pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
     pub p99_ms: Option<f64>,
 }
 
@@ -286,6 +307,7 @@ impl StageSnapshot {
         Self {
             count: histogram.count(),
             p50_ms: millis(0.5),
+            p90_ms: millis(0.9),
             p99_ms: millis(0.99),
         }
     }
