@@ -106,8 +106,8 @@ function showMachine(system) {
   text("cpu", percent(system.process_cpu_percent));
   text("machine", percent(system.cpu_percent));
   text("memory", system.rss_bytes === null ? "–" : mebibytes(system.rss_bytes));
-  const [free, all] = [system.memory_available_bytes, system.memory_total_bytes];
-  text("machine-memory", free === null || all === null ? "–" : `${mebibytes(all - free)} of ${mebibytes(all)}`);
+  const free = system.memory_available_bytes;
+  text("free", free === null ? "–" : mebibytes(free));
   const celsius = system.temperature_celsius;
   byId("temperature-row").hidden = celsius === null;
   text("temperature", celsius === null ? "" : `${celsius.toFixed(0)} °C`);
