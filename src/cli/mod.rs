@@ -47,6 +47,10 @@ enum Command {
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
     /// List and pull public models, which `-m` takes by name
+    ///
+    /// They are kept in the folder that EYAS_CACHE names, else in `models` in systemd's CACHE_DIRECTORY, else in
+    /// `eyas/models` in XDG_CACHE_HOME or ~/.cache. EYAS_MODELS=FILE puts another list in place of eyas's own, in the
+    /// form of its models/models.toml. HTTPS_PROXY and NO_PROXY are respected.
     #[command(subcommand)]
     Models(models::Models),
 }

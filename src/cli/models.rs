@@ -12,11 +12,7 @@ use crate::model::hub::{BuiltIn, Entry, Existing, Hub, Named, Progress};
 
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Public models, which every `-m` takes by name.
-///
-/// They are kept in the folder that EYAS_CACHE names, else in systemd's CACHE_DIRECTORY, else in
-/// $XDG_CACHE_HOME/eyas/models or ~/.cache/eyas/models. EYAS_MODELS=FILE puts another list in place of eyas's own; the
-/// form is that of models/models.toml. HTTPS_PROXY and NO_PROXY are respected.
+/// What there is to do with public models.
 #[derive(Debug, clap::Subcommand)]
 pub enum Models {
     /// Tell the names, and what is there already
@@ -139,7 +135,7 @@ fn list(hub: &Hub, json: bool) -> Result<()> {
             .map_err(|error| Error::Internal(format!("the list of models: {error}")))?;
         return print(&(text + "\n"));
     }
-    let head = ["name", "task", "size", "licence", "", "description"];
+    let head = ["name", "task", "size", "licence", "state", "description"];
     let mut cells = vec![head.map(String::from).to_vec()];
     cells.extend(rows.iter().map(|row| {
         vec![

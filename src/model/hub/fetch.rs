@@ -6,8 +6,8 @@ use ureq::Body;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use ureq::http::{HeaderMap, Response};
 
-use super::cache::Part;
 use super::http::{self, Client, Failure, Patience, Rest};
+use super::part::Part;
 use crate::error::{Error, Result};
 
 /// How much of a file there is to come.
@@ -37,33 +37,6 @@ impl Size {
 /// Told after each piece: bytes that have come, and bytes in all where that is known.
 pub(super) type OnPiece<'a> = &'a mut dyn FnMut(u64, Option<u64>);
 
-/// What ends an attempt early.
-enum Stop {
-    Failure(Failure),
-    /// The disk refused.
-    Error(Error),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-fn passing<T>(reason: impl Into<String>) -> std::result::Result<T, Stop> {
-    Err(Failure::Passing(reason.into()).into())
-}
-
-fn lasting<T>(reason: impl Into<String>) -> std::result::Result<T, Stop> {
-    Err(Failure::Lasting(reason.into()).into())
-}
-
 /// Brings the whole file at `url`. What an earlier download left in `part` is kept if the server still has the same
 /// version, and if it is shorter than the file. `name` is for messages.
 pub(super) fn fetch(
@@ -83,9 +56,9 @@ pub(super) fn fetch(
     loop {
         let reason = match attempt(&client, url, size, part, on_piece) {
             Ok(()) => return Ok(()),
-            Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Failure(Failure::Lasting(reason))) => return Err(fail(reason)),
-            Err(Stop::Failure(Failure::Passing(reason))) => reason,
+            Err(Failure::Here(error)) => return Err(error),
+            Err(Failure::Lasting(reason)) => return Err(fail(reason)),
+            Err(Failure::Passing(reason)) => reason,
         };
         let reached = part.len()?;
         if reached > furthest {
@@ -93,9 +66,11 @@ pub(super) fn fetch(
         }
         failures += 1;
         if failures >= patience.failures {
-            return Err(fail(format!(
-                "{reason} (tried {failures} times); what has come is kept, so try again later"
-            )));
+            let kept = match reached {
+                0 => "",
+                _ => "; what has come is kept for the next time",
+            };
+            return Err(fail(format!("{reason} (tried {failures} times){kept}")));
         }
         log::warn!("{name}: {reason}; trying again");
         std::thread::sleep(patience.pause * 2u32.saturating_pow(failures - 1));
@@ -108,7 +83,7 @@ fn attempt(
     size: Size,
     part: &mut Part,
     on_piece: OnPiece<'_>,
-) -> std::result::Result<(), Stop> {
+) -> std::result::Result<(), Failure> {
     if part.len()? >= size.limit() {
         part.restart(None)?;
     }
@@ -126,7 +101,9 @@ fn attempt(
             Some(total) => total,
             None => {
                 part.restart(None)?;
-                return passing(format!("{url} sends another part than was asked for"));
+                return Err(Failure::Passing(format!(
+                    "{url} sends another part than was asked for"
+                )));
             }
         },
         200 => {
@@ -135,12 +112,14 @@ fn attempt(
         }
         _ => {
             part.restart(None)?;
-            return passing(format!("{url} has no more than what has come"));
+            return Err(Failure::Passing(format!(
+                "{url} has no more than what has come"
+            )));
         }
     };
     if let Some(total) = total.filter(|total| !size.allows(*total)) {
         part.restart(None)?;
-        return lasting(wrong_size(url, total, size));
+        return Err(Failure::Lasting(wrong_size(url, total, size)));
     }
     receive(response, url, size, total, part, on_piece)
 }
@@ -176,35 +155,39 @@ fn receive(
     total: Option<u64>,
     part: &mut Part,
     on_piece: OnPiece<'_>,
-) -> std::result::Result<(), Stop> {
-    let mut body = response.into_body().into_reader();
-    let mut buffer = vec![0; 1 << 16];
-    let mut length = part.len()?;
-    loop {
-        on_piece(length, total);
-        let count = match body.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count as u64,
-            Err(error) => return passing(format!("{url} broke off after {length} bytes: {error}")),
-        };
-        if length + count > size.limit() {
-            part.restart(None)?;
-            return lasting(format!(
-                "{url} sends more than the {} bytes that the list of models allows",
-                size.limit()
-            ));
-        }
-        part.append(&buffer[..count as usize])?;
-        length += count;
-    }
+) -> std::result::Result<(), Failure> {
     let expected = match size {
         Size::Exactly(size) => Some(size),
         Size::AtMost(_) => total,
     };
-    match expected {
-        Some(expected) if length < expected => {
-            passing(format!("{url} ended after {length} of {expected} bytes"))
+    let mut body = response.into_body().into_reader();
+    let mut buffer = vec![0; 1 << 16];
+    let mut length = part.len()?;
+    loop {
+        on_piece(length, expected);
+        let count = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count as u64,
+            Err(error) => {
+                return Err(Failure::Passing(format!(
+                    "{url} broke off after {length} bytes: {error}"
+                )));
+            }
+        };
+        if length + count > size.limit() {
+            part.restart(None)?;
+            return Err(Failure::Lasting(format!(
+                "{url} sends more than the {} bytes that the list of models allows",
+                size.limit()
+            )));
         }
+        part.append(&buffer[..count as usize])?;
+        length += count;
+    }
+    match expected {
+        Some(expected) if length < expected => Err(Failure::Passing(format!(
+            "{url} ended after {length} of {expected} bytes"
+        ))),
         _ => Ok(()),
     }
 }

@@ -7,6 +7,8 @@ use ureq::http::uri::{Authority, Scheme, Uri};
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
+use crate::error::Error;
+
 const MAX_REDIRECTS: usize = 5;
 
 /// How long to wait for a server, and how often to ask it again.
@@ -33,12 +35,20 @@ impl Default for Patience {
     }
 }
 
-/// Why a request brought no answer, and what to do.
+/// Why a request did not bring the file, and what to do.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// Asking again may help.
     Passing(String),
     Lasting(String),
+    /// This machine cannot keep what comes.
+    Here(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Here(error)
+    }
 }
 
 /// The rest of a file: from which byte on, and of which version.
@@ -184,16 +194,16 @@ fn checked(response: Response<Body>, uri: &Uri) -> Result<Response<Body>, Failur
 fn failure(error: ureq::Error, uri: &Uri) -> Failure {
     let host = uri.host().unwrap_or_default();
     match error {
-        ureq::Error::HostNotFound => Failure::Passing(format!(
-            "{host} is not found; check that this machine is on the internet"
-        )),
         ureq::Error::Timeout(_) => Failure::Passing(format!("{host} does not answer")),
-        ureq::Error::ConnectionFailed => Failure::Passing(format!("{host} cannot be reached")),
         ureq::Error::ConnectProxyFailed(reason) => Failure::Lasting(format!(
             "the proxy that HTTPS_PROXY names refuses: {reason}; NO_PROXY lists hosts that need none"
         )),
-        ureq::Error::Io(error) if is_of_encryption(&error) => untrusted(host, &error),
-        ureq::Error::Io(error) => Failure::Passing(format!("{host} cannot be reached: {error}")),
+        ureq::Error::Io(ref io) if is_of_encryption(io) => untrusted(host, io),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed | ureq::Error::Io(_) => {
+            Failure::Passing(format!(
+                "{host} cannot be reached: {error}; check that this machine is on the internet"
+            ))
+        }
         ureq::Error::Rustls(error) => untrusted(host, &error),
         other => Failure::Lasting(format!("{uri}: {other}")),
     }

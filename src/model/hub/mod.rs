@@ -3,12 +3,23 @@
 //! ```text
 //! models.toml -> Registry -> Entry -> fetch (resumed, bounded) -> size and SHA-256 -> rename into the Cache
 //! ```
+//!
+//! ```
+//! use eyas::model::hub::{BuiltIn, Registry, Task};
+//!
+//! assert!(BuiltIn::DEFAULT.load()?.metadata.labels.is_some());
+//! let registry = Registry::built_in()?;
+//! let entry = registry.find("coco-ssd-mobilenet-v1").unwrap();
+//! assert_eq!((entry.task, entry.licence.as_str()), (Task::Detect, "Apache-2.0"));
+//! # Ok::<(), eyas::Error>(())
+//! ```
 
 mod builtin;
 mod cache;
 mod digest;
 mod fetch;
 mod http;
+mod part;
 mod pull;
 mod registry;
 

@@ -8,10 +8,10 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::Progress;
-use super::cache::{Opened, Part};
 use super::digest::Sha256;
 use super::fetch::{self, Size};
 use super::http::Patience;
+use super::part::{Opened, Part};
 use super::registry::Remote;
 use crate::error::{Error, Result};
 

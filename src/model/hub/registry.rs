@@ -225,7 +225,10 @@ fn labels(table: Option<LabelsTable>) -> std::result::Result<LabelSource, String
 impl Entry {
     /// The ending of the model's file name: `tflite` or `onnx`.
     pub(super) fn extension(&self) -> Option<&'static str> {
-        let file = self.member.as_deref().unwrap_or(&self.model.url);
+        let file = match &self.member {
+            Some(member) => member,
+            None => self.model.url.split(['?', '#']).next()?,
+        };
         let (_, ending) = file.rsplit_once('.')?;
         ["tflite", "onnx"]
             .into_iter()
