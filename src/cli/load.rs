@@ -88,16 +88,16 @@ pub fn load_model(value: Option<&Path>) -> Result<Model> {
     };
     let is_file = path.exists() && !path.is_dir();
     match path.to_str() {
-        Some(name) if !is_file && !looks_like_a_file(path) => load_named(name),
+        Some(name) if !is_file && !looks_like_a_file(name) => load_named(name),
         _ => model::load_file(path),
     }
 }
 
 /// Whether a value has the form of a model file's name, be there such a file or not.
-fn looks_like_a_file(path: &Path) -> bool {
-    let ending = path.extension().unwrap_or_default();
-    let is_model = |known| ending.eq_ignore_ascii_case(known);
-    path.components().count() != 1 || path.is_absolute() || ["tflite", "onnx"].iter().any(is_model)
+fn looks_like_a_file(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_model = |known: &&str| ending.eq_ignore_ascii_case(known);
+    name.contains(std::path::is_separator) || ["tflite", "onnx"].iter().any(is_model)
 }
 
 fn load_named(name: &str) -> Result<Model> {
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn names_of_files_are_told_from_names_of_models() {
         for file in ["a.tflite", "a.ONNX", "models/a", "./a", "/a", "../a", "a/"] {
-            assert!(looks_like_a_file(Path::new(file)), "{file}");
+            assert!(looks_like_a_file(file), "{file}");
         }
         for name in ["a", "coco-ssd-mobilenet-v1", "a.b", "mobilenet_v1_0.25"] {
-            assert!(!looks_like_a_file(Path::new(name)), "{name}");
+            assert!(!looks_like_a_file(name), "{name}");
         }
         let missing = load_model(Some(Path::new("no-such.tflite"))).unwrap_err();
         assert!(
