@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 /// Strong entity tags are short; what is longer is not kept.
 const MAX_ETAG: u64 = 256;
 
-/// What has come of a file so far, and the right to add to it. Other programs wait for
-/// this right until it is dropped.
+/// What has come of a file so far, and the right to add to it. Other programs wait for this right until it is dropped.
 #[derive(Debug)]
 pub(super) struct Part {
     /// What the file will be called.
