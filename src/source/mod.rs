@@ -1,6 +1,7 @@
 //! Where frames come from.
 
 mod convert;
+pub mod demo;
 mod ffmpeg;
 mod files;
 mod mjpeg;

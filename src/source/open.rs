@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::demo::DemoSource;
 use super::ffmpeg::FfmpegSource;
 use super::files::{PictureSource, list_folder};
 use super::stream::{Container, Opener, Pump, StreamSource};
@@ -104,10 +105,15 @@ impl RawFormat {
 pub fn open(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let scheme = spec.split_once(':').map_or(spec, |(scheme, _)| scheme);
     match scheme {
-        "auto" | "v4l2" | "csi" => Err(no_camera(spec)),
-        "demo" => Err(Error::Usage(
-            "--source demo: this version has no demo scene; pass a picture, a folder or a video instead".into(),
-        )),
+        "auto" => {
+            log::info!(
+                "showing the demo scene: this version reads no cameras by itself; pass --source FILE, DIR or URL for your \
+                 own pictures (the README says how to pipe a camera in)"
+            );
+            Ok(Box::new(DemoSource::new(options)?))
+        }
+        "demo" => Ok(Box::new(DemoSource::new(options)?)),
+        "v4l2" | "csi" => Err(no_camera(spec)),
         "raw" => open_raw(spec, options),
         "-" => open_stream(spec, None, Container::Detect, options),
         _ if spec.contains("://") => Ok(Box::new(FfmpegSource::live(spec, options)?)),
@@ -275,10 +281,9 @@ mod tests {
     #[test]
     fn what_this_version_lacks_is_refused_with_the_way_round() {
         let options = SourceOptions::default();
-        for spec in ["auto", "v4l2:/dev/video0", "csi", "csi:1"] {
+        for spec in ["v4l2:/dev/video0", "csi", "csi:1"] {
             assert!(refusal(spec, options).contains("rpicam-vid"), "{spec}");
         }
-        assert!(refusal("demo", options).contains("demo"));
         assert!(refusal("raw:i420", options).contains("--size"));
         assert!(refusal("raw:bayer", options).contains("bayer"));
         assert!(refusal("no/such/file.mp4", options).contains("no/such/file.mp4"));

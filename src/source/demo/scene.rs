@@ -1,0 +1,227 @@
+//! A frame of the scene, and the truth about it.
+
+use super::camera::{Camera, Point, Rectangle};
+use super::canvas::Canvas;
+use super::motion::Pose;
+use super::table;
+use super::texture::Texture;
+use super::things::{BACKGROUND, THINGS, Thing};
+use crate::error::Result;
+
+/// The way that a shadow falls for a unit of height.
+const SHADOW: [f64; 2] = [0.42, 0.34];
+/// How far a shadow fades beyond the outline of what casts it, above what its height adds.
+const PENUMBRA: f64 = 5.0;
+/// Of 255.
+const SHADOW_STRENGTH: u8 = 110;
+
+/// A table with printed codes that move: a QR code, a Data Matrix, an Aztec code, a PDF417, a barcode and two markers.
+///
+/// Frame `n` depends on `n` and the size alone: its bytes are the same on every machine.
+pub struct Scene {
+    size: [usize; 2],
+    camera: Camera,
+    /// The table with all that never moves, RGB.
+    background: Vec<u8>,
+    light: Vec<u8>,
+    props: Vec<Prop>,
+}
+
+/// A code that a frame of the scene shows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Code {
+    /// `qr_code`, `data_matrix`, `aztec`, `pdf417`, `barcode` or `marker`.
+    pub label: &'static str,
+    /// Round its modules, without quiet zone, in pixels and inside the picture: `[x_min, y_min, x_max, y_max]`.
+    pub bounds: [f32; 4],
+}
+
+impl Scene {
+    /// `size` is width and height, neither 0. Fails only if the program is damaged.
+    pub fn new(size: [usize; 2]) -> Result<Self> {
+        let camera = Camera::new(size);
+        let props = |things: &'static [Thing]| -> Result<Vec<Prop>> {
+            things
+                .iter()
+                .map(|thing| Prop::new(thing, &camera))
+                .collect()
+        };
+        let mut scene = Self {
+            size,
+            camera,
+            background: Vec::new(),
+            light: vec![255; size[0] * size[1]],
+            props: props(&BACKGROUND)?,
+        };
+        let mut background = table::wood(size);
+        scene.light = table::lamp(size);
+        let lit = background
+            .as_chunks_mut::<3>()
+            .0
+            .iter_mut()
+            .zip(&scene.light);
+        for (pixel, &light) in lit {
+            *pixel = pixel.map(|full| (u16::from(full) * u16::from(light) / 255) as u8);
+        }
+        scene.draw_props(0, &mut background);
+        scene.background = background;
+        scene.props = props(&THINGS)?;
+        Ok(scene)
+    }
+
+    /// The pixels of frame `n`, RGB without padding.
+    pub fn draw(&self, n: u64) -> Vec<u8> {
+        let mut pixels = self.background.clone();
+        self.draw_props(n, &mut pixels);
+        pixels
+    }
+
+    /// The codes of frame `n`, always in the same order. They never overlap. A code that lies wholly outside, as happens
+    /// in pictures much smaller than a code, is left out.
+    pub fn truth(&self, n: u64) -> Vec<Code> {
+        self.props
+            .iter()
+            .filter_map(|prop| self.code(prop, n))
+            .collect()
+    }
+
+    fn draw_props(&self, n: u64, pixels: &mut [u8]) {
+        let mut canvas = Canvas {
+            size: self.size,
+            pixels,
+            light: &self.light,
+        };
+        for prop in &self.props {
+            prop.draw(&prop.thing.motion.pose(n), &self.camera, &mut canvas);
+        }
+    }
+
+    fn code(&self, prop: &Prop, n: u64) -> Option<Code> {
+        let code = prop.thing.code.as_ref()?;
+        let view = self.camera.view(&prop.top(&prop.thing.motion.pose(n)));
+        let [width, height] = prop.picture_size;
+        let [left, top, right, bottom] = code.place.map(f64::from);
+        let corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+            .map(|[x, y]| view.map([x / width, y / height]));
+        let edge = |axis: usize, pick: fn(f64, f64) -> f64| {
+            let far = corners.map(|corner| corner[axis]).into_iter().reduce(pick);
+            far.unwrap_or_default().clamp(0.0, self.size[axis] as f64) as f32
+        };
+        let bounds = [
+            edge(0, f64::min),
+            edge(1, f64::min),
+            edge(0, f64::max),
+            edge(1, f64::max),
+        ];
+        let [x_min, y_min, x_max, y_max] = bounds;
+        (x_min < x_max && y_min < y_max).then_some(Code {
+            label: code.label,
+            bounds,
+        })
+    }
+}
+
+/// A thing ready to be drawn.
+struct Prop {
+    thing: &'static Thing,
+    /// Of the whole picture, which `thing.code` counts in.
+    picture_size: [f64; 2],
+    top: Texture,
+    /// Sides along the picture's rows and columns.
+    sides: [Texture; 2],
+    shadow: Texture,
+}
+
+impl Prop {
+    fn new(thing: &'static Thing, camera: &Camera) -> Result<Self> {
+        let picture = Texture::from_png(thing.picture)?;
+        let picture_size = picture.size().map(|side| side as f64);
+        let density = picture_size[0] / thing.size[0] / camera.scale;
+        let pixels = |units: f64| (units * camera.scale).min(4096.0) as usize;
+        let side = |length: f64| Texture::plain(thing.sides, pixels(length), pixels(thing.height));
+        let fade = thing.size.map(|length| {
+            let penumbra = penumbra(thing.height);
+            2.0 * penumbra / (length + 2.0 * penumbra)
+        });
+        Ok(Self {
+            thing,
+            picture_size,
+            top: picture.reduced(density),
+            sides: thing.size.map(side),
+            shadow: Texture::shadow(fade.map(|fade| fade.min(0.5)), SHADOW_STRENGTH),
+        })
+    }
+
+    /// The rectangle of the picture.
+    fn top(&self, pose: &Pose) -> Rectangle {
+        placed(pose, [0.0; 2], self.thing.size, self.thing.height)
+    }
+
+    fn draw(&self, pose: &Pose, camera: &Camera, canvas: &mut Canvas<'_>) {
+        let thing = self.thing;
+        let grown = thing
+            .size
+            .map(|length| length + 2.0 * penumbra(thing.height));
+        let shift = SHADOW.map(|way| way * (0.7 * thing.height + 4.0));
+        let shadow = placed(pose, shift, grown, 0.0);
+        canvas.draw(&self.shadow, &camera.view(&shadow), 256);
+        let top = self.top(pose);
+        for (index, (side, normal)) in sides(&top, thing.height).iter().enumerate() {
+            if thing.height > 0.0 && camera.sees(&side.corner, normal) {
+                let texture = &self.sides[index % 2];
+                canvas.draw(texture, &camera.view(side), shade(normal));
+            }
+        }
+        canvas.draw(&self.top, &camera.view(&top), 256);
+    }
+}
+
+fn penumbra(height: f64) -> f64 {
+    PENUMBRA + 0.35 * height
+}
+
+/// A level rectangle of a size, its middle at the pose moved by `shift`.
+fn placed(pose: &Pose, shift: [f64; 2], [width, depth]: [f64; 2], z: f64) -> Rectangle {
+    let [cosine, sine] = pose.turn;
+    let across = [width * cosine, width * sine, 0.0];
+    let down = [-depth * sine, depth * cosine, 0.0];
+    let corner = |axis: usize| pose.at[axis] + shift[axis] - (across[axis] + down[axis]) / 2.0;
+    Rectangle {
+        corner: [corner(0), corner(1), z],
+        across,
+        down,
+    }
+}
+
+/// The four sides under a top, in turn along its rows and its columns, and their normals.
+fn sides(top: &Rectangle, height: f64) -> [(Rectangle, Point); 4] {
+    let below = [0.0, 0.0, -height];
+    let back = top.across.map(|edge| -edge);
+    let up = top.down.map(|edge| -edge);
+    let far = add(&add(&top.corner, &top.across), &top.down);
+    let side = |corner: Point, across: Point, normal: Point| {
+        let side = Rectangle {
+            corner,
+            across,
+            down: below,
+        };
+        (side, normal)
+    };
+    [
+        side(top.corner, top.across, up),
+        side(add(&top.corner, &top.across), top.down, top.across),
+        side(far, back, top.down),
+        side(add(&top.corner, &top.down), up, back),
+    ]
+}
+
+/// How bright a side is, of 256: brighter towards the lamp, which shines the way that shadows fall.
+fn shade(normal: &Point) -> u32 {
+    let along = normal[0] * SHADOW[0] + normal[1] * SHADOW[1];
+    let length = (normal[0] * normal[0] + normal[1] * normal[1]).sqrt();
+    (185.0 - 90.0 * along / length) as u32
+}
+
+fn add(a: &Point, b: &Point) -> Point {
+    std::array::from_fn(|i| a[i] + b[i])
+}
