@@ -10,7 +10,7 @@ use super::stream::{Container, Opener, Pump, StreamSource};
 use super::{FrameSource, PixelFormat, YuvRange, is_sane_size, y4m};
 use crate::error::{Error, Result};
 
-/// How fast a file is played. Streams from pipes and URLs come as fast as they come.
+/// How fast a file or the demo scene is played. Streams from pipes and URLs come as fast as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
     /// Videos at their own rate, newest frame first; pictures, and files that state no rate, one after another, each
@@ -26,7 +26,7 @@ pub enum Pace {
 /// What a source is told beside its name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceOptions {
-    /// `[width, height]`: of raw frames; what ffmpeg scales videos to.
+    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to.
     pub size: Option<[usize; 2]>,
     pub pace: Pace,
     /// Files start again at their end.
@@ -210,7 +210,7 @@ fn kind_of(path: &str) -> Result<Kind> {
 fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let path = Path::new(spec);
     let metadata = std::fs::metadata(path).map_err(Error::io(format!(
-        "open {spec} as a source (a file, a folder, a URL, `-` or `raw:FORMAT`)"
+        "open {spec} as a source (a file, a folder, a URL, `-`, `raw:FORMAT` or `demo`)"
     )))?;
     let SourceOptions { pace, repeat, .. } = options;
     if metadata.is_dir() {
@@ -292,6 +292,13 @@ mod tests {
             ..options
         };
         assert!(refusal("raw:yuyv", odd).contains("even"));
+    }
+
+    #[test]
+    fn without_a_camera_auto_is_the_demo_scene() {
+        for spec in ["auto", "demo"] {
+            assert_eq!(open(spec, SourceOptions::default()).unwrap().name(), "demo");
+        }
     }
 
     #[test]

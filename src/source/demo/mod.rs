@@ -75,3 +75,34 @@ impl FrameSource for DemoSource {
         self.pace != Pace::Unpaced
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_and_sized_and_go_on() {
+        let mut source = DemoSource::new(SourceOptions {
+            size: Some([80, 60]),
+            pace: Pace::Unpaced,
+            ..Default::default()
+        })
+        .unwrap();
+        assert!(!source.is_live());
+        for index in 0..3 {
+            let Next::Frame(frame) = source.next().unwrap() else {
+                panic!()
+            };
+            assert_eq!((frame.index, &*frame.source), (index, "demo"));
+            assert_eq!((frame.width, frame.height), (80, 60));
+            assert_eq!(frame.data, source.scene.draw(index));
+        }
+    }
+
+    #[test]
+    fn at_a_rate_only_the_newest_frame_counts() {
+        let source = DemoSource::new(SourceOptions::default()).unwrap();
+        assert!(source.is_live());
+        assert_eq!(source.size, [640, 480]);
+    }
+}

@@ -37,7 +37,8 @@ pub struct Code {
 }
 
 impl Scene {
-    /// `size` is width and height, neither 0. Fails only if the program is damaged.
+    /// `size` is width and height; [`parse_size`](crate::source::parse_size) says how large. Fails only if the program
+    /// is damaged.
     pub fn new(size: [usize; 2]) -> Result<Self> {
         let camera = Camera::new(size);
         let props = |things: &'static [Thing]| -> Result<Vec<Prop>> {
@@ -224,4 +225,112 @@ fn shade(normal: &Point) -> u32 {
 
 fn add(a: &Point, b: &Point) -> Point {
     std::array::from_fn(|i| a[i] + b[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: [[usize; 2]; 4] = [[640, 480], [1280, 720], [240, 400], [64, 48]];
+
+    fn truths(size: [usize; 2]) -> impl Iterator<Item = Vec<Code>> {
+        let mut scene = Scene::new([1, 1]).unwrap();
+        (scene.size, scene.camera) = (size, Camera::new(size));
+        (0..1800).step_by(3).map(move |n| scene.truth(n))
+    }
+
+    #[test]
+    fn every_class_is_seen_whole_and_apart() {
+        for [width, height] in SIZES {
+            for codes in truths([width, height]) {
+                let labels: Vec<&str> = codes.iter().map(|code| code.label).collect();
+                let expected = "aztec barcode marker marker qr_code pdf417 data_matrix";
+                assert_eq!(labels.join(" "), expected);
+                for (i, code) in codes.iter().enumerate() {
+                    let [x_min, y_min, x_max, y_max] = code.bounds;
+                    assert!(x_min > 0.0 && y_min > 0.0, "{code:?}");
+                    assert!(x_max < width as f32 && y_max < height as f32, "{code:?}");
+                    let meets = |other: &&Code| {
+                        let [left, top, right, bottom] = other.bounds;
+                        x_min < right && left < x_max && y_min < bottom && top < y_max
+                    };
+                    assert_eq!(codes[..i].iter().find(meets), None, "{code:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_as_large_as_they_are_told_to_be() {
+        for codes in truths([640, 480]) {
+            for code in codes {
+                let [x_min, y_min, x_max, y_max] = code.bounds;
+                let longer = (x_max - x_min).max(y_max - y_min);
+                assert!((68.0..205.0).contains(&longer), "{code:?}");
+            }
+        }
+    }
+
+    /// The truth is where the ink is: the modules touch all four sides of their place, and paper lies round it.
+    #[test]
+    fn places_of_codes_fit_their_pictures() {
+        for thing in &THINGS {
+            let code = thing.code.as_ref().unwrap();
+            let picture = image::load_from_memory(thing.picture).unwrap().into_luma8();
+            let [left, top, right, bottom] = code.place.map(u32::from);
+            let dark = |xs: std::ops::Range<u32>, ys: std::ops::Range<u32>| {
+                let mut all = xs.flat_map(|x| ys.clone().map(move |y| (x, y)));
+                all.any(|(x, y)| picture.get_pixel(x, y).0[0] < 100)
+            };
+            for (inner, outer) in [(left, left - 1), (right - 1, right)] {
+                assert!(dark(inner..inner + 1, top..bottom), "{}", code.label);
+                assert!(!dark(outer..outer + 1, top..bottom), "{}", code.label);
+            }
+            for (inner, outer) in [(top, top - 1), (bottom - 1, bottom)] {
+                assert!(dark(left..right, inner..inner + 1), "{}", code.label);
+                assert!(!dark(left..right, outer..outer + 1), "{}", code.label);
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_are_not_stretched() {
+        for thing in BACKGROUND.iter().chain(&THINGS) {
+            let [width, height] = Texture::from_png(thing.picture).unwrap().size();
+            let density = [width as f64 / thing.size[0], height as f64 / thing.size[1]];
+            assert!(
+                density[0] == density[1] && density[0] >= 2.0,
+                "{:?}",
+                thing.size
+            );
+        }
+    }
+
+    /// FNV-1a.
+    fn hash(bytes: &[u8]) -> u64 {
+        bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3)
+        })
+    }
+
+    /// The bytes that one machine drew, which every other has to draw too. Whoever changes the scene changes them.
+    #[test]
+    fn frames_are_the_same_on_every_machine() {
+        let hashes = [[160, 120], [320, 240]].map(|size| {
+            let scene = Scene::new(size).unwrap();
+            [0, 100, u64::MAX].map(|n| hash(&scene.draw(n)))
+        });
+        assert_eq!(hashes, [[0; 3]; 2], "{hashes:#X?}");
+    }
+
+    #[test]
+    fn frames_of_any_shape_are_drawn() {
+        for size in [[1, 1], [1, 700], [900, 1], [7, 5], [200, 900]] {
+            let scene = Scene::new(size).unwrap();
+            assert_eq!(scene.draw(50).len(), 3 * size[0] * size[1]);
+            for Code { bounds, .. } in scene.truth(50) {
+                assert!(bounds[2] <= size[0] as f32 && bounds[3] <= size[1] as f32);
+            }
+        }
+    }
 }

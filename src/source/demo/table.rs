@@ -55,7 +55,7 @@ pub(super) fn lamp([width, height]: [usize; 2]) -> Vec<u8> {
         for x in 0..width {
             let across = (x as f64 + 0.5) / width as f64 - 0.34;
             let distance = across * across + 0.8 * down * down;
-            light.push((255.0 / (1.0 + 0.75 * distance)) as u8);
+            light.push((255.0 / (1.0 + 0.65 * distance)) as u8);
         }
     }
     light

@@ -39,7 +39,7 @@ pub(super) const BACKGROUND: [Thing; 4] = [
         height: 0.0,
         sides: PAPER,
         motion: Motion::Still {
-            at: [0.0, -42.0],
+            at: [0.0, -38.0],
             turn: 0.0,
         },
         code: None,
@@ -87,10 +87,10 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 0.5,
         sides: PAPER,
         motion: Motion::Sway {
-            home: [-208.0, -192.0],
-            reach: [16.0, 12.0],
+            home: [-208.0, -206.0],
+            reach: [16.0, 10.0],
             turn: -0.015,
-            swing: 0.03,
+            swing: 0.02,
             period: 210,
         },
         code: Some(PrintedCode {
@@ -104,10 +104,10 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 0.5,
         sides: PAPER,
         motion: Motion::Sway {
-            home: [52.0, -204.0],
+            home: [50.0, -210.0],
             reach: [14.0, 4.0],
             turn: 0.0,
-            swing: 0.09,
+            swing: 0.055,
             period: 240,
         },
         code: Some(PrintedCode {
@@ -117,34 +117,34 @@ pub(super) const THINGS: [Thing; 7] = [
     },
     Thing {
         picture: art!("card"),
-        size: [100.0, 116.0],
+        size: [108.0, 124.0],
         height: 1.0,
         sides: PAPER,
         motion: Motion::Sway {
-            home: [254.0, -196.0],
-            reach: [10.0, 16.0],
+            home: [254.0, -214.0],
+            reach: [10.0, 10.0],
             turn: 0.02,
-            swing: 0.05,
+            swing: 0.045,
             period: 180,
         },
         code: Some(PrintedCode {
             label: "marker",
-            place: [56, 48, 344, 336],
+            place: [56, 48, 376, 368],
         }),
     },
     Thing {
         picture: art!("robot"),
-        size: [118.0, 96.0],
+        size: [122.0, 100.0],
         height: 24.0,
         sides: [178, 98, 22],
         motion: Motion::Patrol {
-            y: -38.0,
-            reach: 225.0,
+            y: -32.0,
+            reach: 222.0,
             period: 360,
         },
         code: Some(PrintedCode {
             label: "marker",
-            place: [48, 64, 306, 322],
+            place: [48, 64, 318, 334],
         }),
     },
     Thing {
@@ -153,9 +153,9 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 44.0,
         sides: [176, 134, 90],
         motion: Motion::Sway {
-            home: [-194.0, 128.0],
-            reach: [24.0, 10.0],
-            turn: 0.01,
+            home: [-190.0, 134.0],
+            reach: [12.0, 12.0],
+            turn: 0.005,
             swing: 0.025,
             period: 150,
         },
@@ -166,19 +166,19 @@ pub(super) const THINGS: [Thing; 7] = [
     },
     Thing {
         picture: art!("boarding"),
-        size: [236.0, 126.0],
+        size: [212.0, 124.0],
         height: 0.5,
         sides: PAPER,
         motion: Motion::Sway {
-            home: [16.0, 122.0],
-            reach: [8.0, 18.0],
+            home: [14.0, 124.0],
+            reach: [4.0, 18.0],
             turn: 0.0,
-            swing: 0.02,
+            swing: 0.028,
             period: 270,
         },
         code: Some(PrintedCode {
             label: "pdf417",
-            place: [60, 216, 884, 447],
+            place: [64, 216, 785, 447],
         }),
     },
     Thing {
@@ -187,10 +187,10 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 5.0,
         sides: [16, 70, 48],
         motion: Motion::Sway {
-            home: [214.0, 114.0],
-            reach: [8.0, 18.0],
+            home: [212.0, 114.0],
+            reach: [3.0, 18.0],
             turn: -0.01,
-            swing: 0.04,
+            swing: 0.025,
             period: 200,
         },
         code: Some(PrintedCode {

@@ -128,37 +128,37 @@ def ticket():
 
 
 def boarding():
-    t = Thing("boarding", 236, 126, WHITE)
-    t.box(0, 0, 236, 24, (26, 120, 122))
+    t = Thing("boarding", 212, 124, WHITE)
+    t.box(0, 0, 212, 24, (26, 120, 122))
     t.text(10, 5, "BOARDING PASS", 13, WHITE)
-    t.text(226, 5, "EY 001", 13, WHITE, "ra")
-    t.text(12, 29, "HAWK / YOUNG", 11)
-    t.text(226, 29, "Gate 9", 11, GREY, "ra")
+    t.text(202, 5, "EY 001", 13, WHITE, "ra")
+    t.text(16, 30, "HAWK / YOUNG", 12)
+    t.text(196, 30, "Gate 9", 12, GREY, "ra")
     dark = modules(zxingcpp.PDF417, "EYAS EY001 9A", ec_level="1")
-    width = dark.shape[1] * 8 / UNIT
-    t.code(118 - width / 2, 54, dark, (8, 11))
+    width = dark.shape[1] * 7 / UNIT
+    t.code(106 - width / 2, 54, dark, (7, 11))
     t.save()
 
 
 def robot():
-    t = Thing("robot", 118, 96, (232, 138, 36))
-    for y in (0, 82):
-        t.box(0, y, 118, 14, (44, 46, 50))
+    t = Thing("robot", 122, 100, (232, 138, 36))
+    for y in (0, 86):
+        t.box(0, y, 122, 14, (44, 46, 50))
         for i in range(15):
-            t.box(1 + i * 8, y + 1, 4, 12, (78, 80, 86))
-    t.box(6, 10, 76, 76, WHITE, 1)
-    t.code(12, 16, marker(cv2.aruco.DICT_4X4_50, 7, 6), 43)
-    for y in (34, 62):
-        t.draw.circle((99 * UNIT, y * UNIT), 9 * UNIT, WHITE)
-        t.draw.circle((102 * UNIT, y * UNIT), 5 * UNIT, INK)
+            t.box(1.5 + i * 8, y + 1, 4, 12, (78, 80, 86))
+    t.box(6, 10, 80, 80, WHITE, 1)
+    t.code(12, 16, marker(cv2.aruco.DICT_4X4_50, 7, 6), 45)
+    for y in (36, 64):
+        t.draw.circle((103 * UNIT, y * UNIT), 9 * UNIT, WHITE)
+        t.draw.circle((106 * UNIT, y * UNIT), 5 * UNIT, INK)
     t.save()
 
 
 def card():
-    t = Thing("card", 100, 116, WHITE)
-    t.box(0, 96, 100, 20, (92, 70, 150))
-    t.code(14, 12, marker(cv2.aruco.DICT_APRILTAG_36h11, 3, 8), 36)
-    t.text(50, 99, "DOCK 3", 12, WHITE, "ma")
+    t = Thing("card", 108, 124, WHITE)
+    t.box(0, 104, 108, 20, (92, 70, 150))
+    t.code(14, 12, marker(cv2.aruco.DICT_APRILTAG_36h11, 3, 8), 40)
+    t.text(54, 107, "DOCK 3", 12, WHITE, "ma")
     t.save()
 
 
