@@ -107,8 +107,8 @@ pub fn open(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> 
     match scheme {
         "auto" => {
             log::info!(
-                "showing the demo scene: this version reads no cameras by itself; pass --source FILE, DIR or URL for your \
-                 own pictures (the README says how to pipe a camera in)"
+                "there is no camera source yet, so this is the demo scene; for your own pictures pass --source with a \
+                 file, a folder, a URL or `-`"
             );
             Ok(Box::new(DemoSource::new(options)?))
         }
