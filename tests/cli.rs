@@ -225,6 +225,36 @@ fn bench_and_inspect_say_what_they_promise() {
 }
 
 #[test]
+fn without_a_source_the_demo_scene_is_shown_and_said() {
+    let run = |more: &[&str]| {
+        let flags = [
+            "--no-listen",
+            "--events",
+            "-",
+            "--fps",
+            "max",
+            "--frames",
+            "2",
+        ];
+        let output = eyas(arguments("run", &[&flags, more].concat()));
+        assert!(output.status.success());
+        for (index, line) in json_lines(&output).iter().enumerate() {
+            assert_eq!(line["source"], "demo");
+            assert_eq!(line["frame"], index);
+            assert_eq!(
+                (&line["width"], &line["height"]),
+                (&320.into(), &240.into())
+            );
+        }
+        assert_eq!(json_lines(&output).len(), 2);
+        text(&output.stderr)
+    };
+    assert!(run(&["--size", "320x240"]).contains("this is the demo scene"));
+    let named = run(&["--size", "320x240", "--source", "demo"]);
+    assert!(!named.contains("this is the demo scene"), "{named}");
+}
+
+#[test]
 fn bench_measures_when_asked() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_eyas"))
         .args(["bench", "--on-request", "-m"])

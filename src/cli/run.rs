@@ -36,7 +36,14 @@ pub fn run(args: Args) -> Result<()> {
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));
-    let mut sinks = open_sinks(&settings, &loaded, &telemetry, &stop, &pipe_closed)?;
+    let mut sinks = open_sinks(
+        &settings,
+        source.name(),
+        &loaded,
+        &telemetry,
+        &stop,
+        &pipe_closed,
+    )?;
     sinks.push(Box::new(seen.clone()));
 
     let signals = Watcher::signals(&stop)?;
@@ -72,6 +79,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn open_sinks(
     settings: &Settings,
+    source_name: &str,
     loaded: &LoadedDetector,
     telemetry: &Arc<Telemetry>,
     stop: &Stop,
@@ -82,7 +90,7 @@ fn open_sinks(
         let about = About {
             model: loaded.model_name.clone(),
             engine: loaded.engine_summary.clone(),
-            source: settings.source.clone(),
+            source: source_name.into(),
         };
         let web = WebSink::start(listen, about, loaded.threshold.clone(), telemetry.clone())?;
         log::info!("live page: http://{}/", web.address());
