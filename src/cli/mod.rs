@@ -8,6 +8,7 @@ pub mod infer;
 mod inspect;
 mod journal;
 pub mod load;
+mod models;
 pub mod npy;
 mod reload;
 mod run;
@@ -49,6 +50,13 @@ enum Command {
     Bench(bench::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
+    /// List and pull public models, which `-m` takes by name
+    ///
+    /// They are kept in the folder that EYAS_CACHE names, else in `models` in systemd's CACHE_DIRECTORY, else in
+    /// `eyas/models` in XDG_CACHE_HOME or ~/.cache. EYAS_MODELS=FILE puts another list in place of eyas's own, in the
+    /// form of its models/models.toml. HTTPS_PROXY and NO_PROXY are respected.
+    #[command(subcommand)]
+    Models(models::Models),
 }
 
 /// Parses the arguments, runs the command, reports its error. The exit code is 0 when done, 1 when it failed, 2 for
@@ -70,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         if is_closed_stdout(&error) {

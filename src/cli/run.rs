@@ -40,7 +40,14 @@ pub fn run(args: Args) -> Result<()> {
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));
-    let (mut sinks, page) = open_sinks(&settings, &loaded, &telemetry, &stop, &pipe_closed)?;
+    let Outputs { mut sinks, page } = open_sinks(
+        &settings,
+        source.name(),
+        &loaded,
+        &telemetry,
+        &stop,
+        &pipe_closed,
+    )?;
     sinks.push(Box::new(seen.clone()));
 
     let next = Next::default();
@@ -81,20 +88,28 @@ pub fn run(args: Args) -> Result<()> {
     ended
 }
 
+/// Where results go.
+struct Outputs {
+    sinks: Vec<Box<dyn Sink>>,
+    /// A handle to the live page, if there is one.
+    page: Option<Page>,
+}
+
 fn open_sinks(
     settings: &Settings,
+    source_name: &str,
     loaded: &LoadedDetector,
     telemetry: &Arc<Telemetry>,
     stop: &Stop,
     pipe_closed: &Arc<AtomicBool>,
-) -> Result<(Vec<Box<dyn Sink>>, Option<Page>)> {
+) -> Result<Outputs> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
     let mut page = None;
     if let Some(listen) = settings.listen {
         let about = About {
             model: loaded.model_name.clone(),
             engine: loaded.engine_summary.clone(),
-            source: settings.source.clone(),
+            source: source_name.into(),
         };
         let door = Door::new(listen, settings.token_file.as_deref())?;
         let threshold = loaded.threshold.clone();
@@ -113,7 +128,7 @@ fn open_sinks(
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));
     }
-    Ok((sinks, page))
+    Ok(Outputs { sinks, page })
 }
 
 /// A thread beside the pipeline. Dropping it ends the thread.

@@ -1,6 +1,7 @@
 //! Where frames come from.
 
 mod convert;
+pub mod demo;
 mod ffmpeg;
 mod files;
 mod mjpeg;
@@ -87,7 +88,7 @@ pub enum Next {
 
 /// A stream of frames. It lives on a thread of its own.
 pub trait FrameSource: Send {
-    /// The source as the user named it.
+    /// The source as the user named it, or what was chosen for `auto`.
     fn name(&self) -> &str;
 
     /// Waits for the next frame, at most about a second (then [`Next::NoSignal`]). An error ends the source for good.

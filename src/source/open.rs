@@ -3,13 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::demo::DemoSource;
 use super::ffmpeg::FfmpegSource;
 use super::files::{PictureSource, list_folder};
 use super::stream::{Container, Opener, Pump, StreamSource};
 use super::{FrameSource, PixelFormat, YuvRange, is_sane_size, y4m};
 use crate::error::{Error, Result};
 
-/// How fast a file is played. Streams from pipes and URLs come as fast as they come.
+/// How fast a file or the demo scene is played. Streams from pipes and URLs come as fast as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
     /// Videos at their own rate, newest frame first; pictures, and files that state no rate, one after another, each
@@ -25,7 +26,7 @@ pub enum Pace {
 /// What a source is told beside its name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceOptions {
-    /// `[width, height]`: of raw frames; what ffmpeg scales videos to.
+    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to.
     pub size: Option<[usize; 2]>,
     pub pace: Pace,
     /// Files start again at their end.
@@ -104,10 +105,15 @@ impl RawFormat {
 pub fn open(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let scheme = spec.split_once(':').map_or(spec, |(scheme, _)| scheme);
     match scheme {
-        "auto" | "v4l2" | "csi" => Err(no_camera(spec)),
-        "demo" => Err(Error::Usage(
-            "--source demo: this version has no demo scene; pass a picture, a folder or a video instead".into(),
-        )),
+        "auto" => {
+            log::info!(
+                "there is no camera source yet, so this is the demo scene; for your own pictures pass --source with a \
+                 file, a folder, a URL or `-`"
+            );
+            Ok(Box::new(DemoSource::new(options)?))
+        }
+        "demo" => Ok(Box::new(DemoSource::new(options)?)),
+        "v4l2" | "csi" => Err(no_camera(spec)),
         "raw" => open_raw(spec, options),
         "-" => open_stream(spec, None, Container::Detect, options),
         _ if spec.contains("://") => Ok(Box::new(FfmpegSource::live(spec, options)?)),
@@ -204,7 +210,7 @@ fn kind_of(path: &str) -> Result<Kind> {
 fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let path = Path::new(spec);
     let metadata = std::fs::metadata(path).map_err(Error::io(format!(
-        "open {spec} as a source (a file, a folder, a URL, `-` or `raw:FORMAT`)"
+        "open {spec} as a source (a file, a folder, a URL, `-`, `raw:FORMAT` or `demo`)"
     )))?;
     let SourceOptions { pace, repeat, .. } = options;
     if metadata.is_dir() {
@@ -275,10 +281,9 @@ mod tests {
     #[test]
     fn what_this_version_lacks_is_refused_with_the_way_round() {
         let options = SourceOptions::default();
-        for spec in ["auto", "v4l2:/dev/video0", "csi", "csi:1"] {
+        for spec in ["v4l2:/dev/video0", "csi", "csi:1"] {
             assert!(refusal(spec, options).contains("rpicam-vid"), "{spec}");
         }
-        assert!(refusal("demo", options).contains("demo"));
         assert!(refusal("raw:i420", options).contains("--size"));
         assert!(refusal("raw:bayer", options).contains("bayer"));
         assert!(refusal("no/such/file.mp4", options).contains("no/such/file.mp4"));
@@ -287,6 +292,13 @@ mod tests {
             ..options
         };
         assert!(refusal("raw:yuyv", odd).contains("even"));
+    }
+
+    #[test]
+    fn without_a_camera_auto_is_the_demo_scene() {
+        for spec in ["auto", "demo"] {
+            assert_eq!(open(spec, SourceOptions::default()).unwrap().name(), "demo");
+        }
     }
 
     #[test]
