@@ -17,7 +17,7 @@
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, the demo scene | error |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
-//! | [`pipeline`] | threads, the newest-frame slot, shutdown | detect, source, sink, telemetry |
+//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |
 //!
 //! # Example

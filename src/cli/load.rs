@@ -130,12 +130,20 @@ pub struct LoadedDetector {
 
 /// Model, labels and engine put together as the flags say.
 pub fn load_detector(args: &ModelArgs, work: Work) -> Result<LoadedDetector> {
+    load_detector_with(args, work, args.threshold())
+}
+
+/// [`load_detector`] with a threshold that others hold already, whatever the flags say of it.
+pub fn load_detector_with(
+    args: &ModelArgs,
+    work: Work,
+    threshold: Threshold,
+) -> Result<LoadedDetector> {
     let model = args.load_model()?;
     let (labels, labels_summary) = args.load_labels(&model)?;
     let engine = engine::load(&model, args.engine_options(work))?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
-    let threshold = args.threshold();
     let detector = Detector::new(engine, &model, labels, threshold.clone())?;
     Ok(LoadedDetector {
         detector,

@@ -1,14 +1,18 @@
 //! The command line: one file a command.
 
+mod access;
 mod bench;
 mod config;
 pub mod detect;
 pub mod infer;
 mod inspect;
+mod journal;
 pub mod load;
 mod models;
 pub mod npy;
+mod reload;
 mod run;
+mod service;
 mod status;
 mod terminal;
 
@@ -80,7 +84,7 @@ pub fn main() -> ExitCode {
         if is_closed_stdout(&error) {
             return ExitCode::SUCCESS;
         }
-        terminal::write_over_line(&format!("error: {error}\n"));
+        terminal::say(log::Level::Error, &format!("error: {error}"));
         ExitCode::from(error.exit_code())
     })
 }
