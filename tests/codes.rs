@@ -54,7 +54,8 @@ fn the_codes_of_the_demo_scene_are_found_and_nothing_else() {
         for code in scene.truth(index) {
             codes += 1;
             let is_it = |detection: &Detection| {
-                &*detection.label == code.label && overlap(&detection.bounding_box, code.bounds) >= 0.5
+                &*detection.label == code.label
+                    && overlap(&detection.bounding_box, code.bounds) >= 0.5
             };
             if let Some(at) = found.iter().position(is_it) {
                 found.swap_remove(at);
