@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eyas::cli::load::DEFAULT_CONFIDENCE;
 use eyas::detect::{BoundingBox, Detection, Detector, Threshold};
 use eyas::engine::{self, Options};
 use eyas::model::hub::BuiltIn;
@@ -10,15 +11,13 @@ use eyas::model::labels::{LabelFile, Labels};
 use eyas::source::demo::Scene;
 use eyas::source::{self, Next, Pace, SourceOptions};
 
-const CONFIDENCE: f32 = 0.5;
-
-fn detector() -> Detector {
+fn detector(confidence: f32) -> Detector {
     let built_in = BuiltIn::DEFAULT;
     let model = built_in.load().unwrap();
     let file = LabelFile::parse(built_in.labels, built_in.name).unwrap();
     let (labels, _) = Labels::resolve(file, None);
     let engine = engine::load(&model, Options::default()).unwrap();
-    Detector::new(engine, &model, labels, Threshold::new(CONFIDENCE)).unwrap()
+    Detector::new(engine, &model, labels, Threshold::new(confidence)).unwrap()
 }
 
 fn overlap(found: &BoundingBox, [x_min, y_min, x_max, y_max]: [f32; 4]) -> f32 {
@@ -41,7 +40,7 @@ fn the_codes_of_the_demo_scene_are_found_and_nothing_else() {
     };
     let mut source = source::open("demo", options).unwrap();
     let scene = Scene::new([640, 480]).unwrap();
-    let mut detector = detector();
+    let mut detector = detector(DEFAULT_CONFIDENCE);
     let (mut codes, mut right, mut wrong) = (0, 0, 0);
     for index in 0..FRAMES {
         let Next::Frame(frame) = source.next().unwrap() else {
@@ -91,7 +90,7 @@ fn codes_on_real_photographs_are_found_and_textures_are_not_taken_for_codes() {
         eprintln!("SKIPPED: ../shared/data/codes_photos is absent: no real photograph was tried");
         return;
     }
-    let mut detector = detector();
+    let mut detector = detector(0.5);
     let mut tally: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for folder in photographs.read_dir().unwrap() {
         let folder = folder.unwrap().path();
