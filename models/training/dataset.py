@@ -19,7 +19,7 @@ from targets import Matcher, areas
 
 SCENE_SIZE = 320
 SHARD = 500
-KEPT, FORGOTTEN = 0.6, 0.25
+KEPT, FORGOTTEN = 0.6, 0.02
 SMALLEST = 9 / INPUT_SIZE
 
 
@@ -91,7 +91,7 @@ def resize(image, width, height):
 
 def move(boxes, classes, window):
     """Boxes in a window (ymin, xmin, ymax, xmax) of the picture. A box cut to less than 60 % becomes a region to be
-    ignored (class -1), one cut to less than 25 % goes; tiny ones are ignored too."""
+    ignored (class -1), one of which next to nothing is left goes; tiny ones are ignored too."""
     origin, size = np.array(window[:2] * 2), np.array([window[2] - window[0], window[3] - window[1]] * 2)
     moved = (boxes - origin) / size
     cut = np.clip(moved, 0, 1)

@@ -23,22 +23,28 @@ FOLDERS = {"qrcode": "qr_code", "datamatrix": "data_matrix", "aztec": "aztec", "
            "code39": "barcode", "itf": "barcode", "falsepositives": None}
 
 
-def float_runner(weights, shift=0.0):
-    """A function from uint8 pictures [n, size, size, 3] to a list of (boxes, classes, scores), from folded weights.
-    `shift` is added to the logits."""
+def runner(network):
+    """A function from uint8 pictures [n, size, size, 3] to a list of (boxes, classes, scores), from one to codes and
+    logits."""
     import tensorflow as tf
-    constants = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
     places = anchors()
 
     @tf.function(jit_compile=False)
     def forward(images):
-        codes, logits = infer(constants, normalize_input(images))
-        return codes, tf.sigmoid(logits + shift)
+        codes, logits = network(images)
+        return codes, tf.sigmoid(logits)
 
     def run(images):
         return [detections(c, s, places) for c, s in zip(*(part.numpy() for part in forward(images)))]
 
     return run
+
+
+def float_runner(weights):
+    """The runner of folded weights."""
+    import tensorflow as tf
+    constants = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
+    return runner(lambda images: infer(constants, normalize_input(images)))
 
 
 def tflite_runner(path):

@@ -10,24 +10,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
+from averages import Averages
 from dataset import Batches, Scenes
 from evaluate import average_precision, float_runner, predictions
 from loss import detection_loss
 from model import Detector, anchors, fold
-
-
-class Averages:
-    """Exponential moving averages of all values; the decay rises from 0.1 to its limit over the first steps."""
-
-    def __init__(self, values, decay):
-        self.decay = decay
-        self.values = {name: tf.Variable(value) for name, value in values.items()}
-
-    def update(self, values, step):
-        step = tf.cast(step, tf.float32)
-        keep = tf.minimum(self.decay, (1 + step) / (10 + step))
-        for name, average in self.values.items():
-            average.assign_sub((1 - keep) * (average - values[name]))
 
 
 class Schedule:
@@ -82,7 +69,7 @@ class Trainer:
         """A checkpoint, and the averaged weights, folded, for whoever wants to look at them now."""
         self.manager.save(int(self.step))
         unfinished = self.folder / "weights.part.npz"
-        np.savez(unfinished, **fold(self.average.values))
+        np.savez_compressed(unfinished, **fold(self.average.values))
         os.replace(unfinished, self.folder / "weights.npz")
 
 

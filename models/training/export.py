@@ -1,0 +1,231 @@
+"""Writes `.tflite` files that end in TFLite_Detection_PostProcess, with their labels: float32, quantized after
+training, and quantized in training; and checks them."""
+
+import argparse
+import os
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+
+from dataset import Scenes, resize
+from evaluate import float_runner, predictions, runner, tflite_runner
+from model import CLASSES, INPUT_SIZE, anchors, infer
+from quantization import (SCORE_RANGE, calibration_images, fake_quantize, load, quantized_input, quantized_network)
+from targets import iou
+
+MAX_DETECTIONS = 20
+POST_PROCESS = {
+    "max_detections": f"i: {MAX_DETECTIONS}", "max_classes_per_detection": "i: 1", "detections_per_class": "i: 100",
+    "use_regular_nms": "b: false", "nms_score_threshold": "f: 0.05", "nms_iou_threshold": "f: 0.5",
+    "num_classes": f"i: {len(CLASSES)}", "y_scale": "f: 10.0", "x_scale": "f: 10.0", "h_scale": "f: 5.0",
+    "w_scale": "f: 5.0",
+}
+# Largest difference between LiteRT and the fake-quantized network, in score; two steps of sigmoid's grid a layer add up.
+SCORE_TOLERANCE = 0.1
+
+
+def post_process():
+    """A function that the converter replaces by the custom operator; what it computes itself is never used."""
+    attributes = " ".join(f'attr {{ key: "{key}" value {{ {value} }} }}' for key, value in POST_PROCESS.items())
+
+    @tf.function(experimental_implements=f'name: "TFLite_Detection_PostProcess" {attributes}', autograph=False)
+    def stand_in(codes, scores, places):
+        return (tf.zeros([1, MAX_DETECTIONS, 4]), tf.zeros([1, MAX_DETECTIONS]), tf.zeros([1, MAX_DETECTIONS]),
+                tf.zeros([1]))
+
+    return stand_in
+
+
+def converter(heads):
+    """A converter for `heads(pictures) -> codes, scores` followed by the post-processing."""
+    module, places = tf.Module(), anchors()
+    finish = post_process()
+
+    @tf.function(input_signature=[tf.TensorSpec((1, INPUT_SIZE, INPUT_SIZE, 3), tf.float32, name="image")])
+    def detect(image):
+        boxes, classes, scores, count = finish(*heads(image), tf.constant(places))
+        return {"boxes": boxes, "classes": classes, "scores": scores, "count": count}
+
+    module.detect = detect
+    result = tf.lite.TFLiteConverter.from_concrete_functions([detect.get_concrete_function()], module)
+    result.allow_custom_ops = True
+    return result
+
+
+def float_model(weights):
+    constants = {name: tf.constant(value) for name, value in weights.items()}
+
+    def heads(x):
+        codes, logits = infer(constants, x)
+        return codes, tf.sigmoid(logits)
+
+    return converter(heads)
+
+
+def post_training_model(weights, images):
+    result = float_model(weights)
+    result.optimizations = [tf.lite.Optimize.DEFAULT]
+    result.representative_dataset = lambda: ([image[None].astype(np.float32) / 127.5 - 1] for image in images)
+    result.inference_input_type = tf.uint8
+    return result
+
+
+def trained_model(weights, ranges):
+    constants = {name: tf.constant(value) for name, value in weights.items()}
+
+    def heads(x):
+        codes, logits = quantized_network(constants, ranges, x)
+        return codes, fake_quantize(tf.sigmoid(logits), SCORE_RANGE)
+
+    result = converter(heads)
+    result.optimizations = [tf.lite.Optimize.DEFAULT]
+    result.inference_input_type = tf.uint8
+    return result
+
+
+def write(path, model):
+    """Converts, and packs the label file into the model as a zip at its end, where TFLite metadata readers look."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_bytes(model.convert())
+    entry = zipfile.ZipInfo("labels.txt", (1980, 1, 1, 0, 0, 0))
+    with zipfile.ZipFile(unfinished, "a") as archive:
+        archive.writestr(entry, label_text())
+    os.replace(unfinished, path)
+    print(f"{path}: {path.stat().st_size} bytes", flush=True)
+
+
+def label_text():
+    return "".join(f"{name}\n" for name in CLASSES)
+
+
+def best_shift(found, scenes):
+    """For each class what to add to its logits so that 0.5 is the threshold of the best F1."""
+    shifts = []
+    for label in range(len(CLASSES)):
+        scores, right, total = [], [], 0
+        for index, (boxes, classes, confidences) in enumerate(found):
+            _, truth, labels = scenes[index]
+            truth = truth[labels == label]
+            total += len(truth)
+            taken = np.zeros(len(truth), bool)
+            for box, score in zip(boxes[classes == label], confidences[classes == label]):
+                overlap = iou(box[None], truth)[0] * ~taken
+                good = len(overlap) > 0 and overlap.max() >= 0.5
+                if good:
+                    taken[overlap.argmax()] = True
+                scores.append(score)
+                right.append(good)
+        shifts.append(-threshold_logit(np.array(scores), np.array(right), total))
+    return np.clip(shifts, -2, 2).astype(np.float32)
+
+
+def threshold_logit(scores, right, total):
+    """The middle of the thresholds, as logits, whose F1 is within 0.003 of the best."""
+    if not len(scores) or not total:
+        return 0.0
+    order = np.argsort(-scores)
+    scores, hits = scores[order], np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + total)
+    near = scores[f1 >= f1.max() - 0.003].clip(0.01, 0.99)
+    return float(np.mean(np.log(near / (1 - near))[[0, -1]]))
+
+
+def shifted(weights, shifts):
+    """Weights whose logit biases carry the shifts."""
+    return {name: value + np.tile(shifts, len(value) // len(shifts)) if name.endswith("/logits/bias") else value
+            for name, value in weights.items()}
+
+
+def calibrated(run_of, weights, scenes):
+    """Shifts the logits of `weights`, judged on validation scenes by `run_of(weights)`."""
+    shifts = best_shift(predictions(run_of(weights), scenes), scenes)
+    print("logit shifts:", " ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts)), flush=True)
+    return shifted(weights, shifts)
+
+
+def trained_run(weights, ranges):
+    constants = {name: tf.constant(value) for name, value in weights.items()}
+    return runner(lambda images: quantized_network(constants, ranges, quantized_input(images)))
+
+
+def check_integer(path):
+    """Fails unless every convolution has int8 weights with a scale for each channel, and bytes are converted only at
+    the input and before the post-processing."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    interpreter.allocate_tensors()
+    tensors = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    operators = interpreter._get_ops_details()
+    for operator in operators:
+        if operator["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            weight, bias = (tensors[index] for index in operator["inputs"][1:3])
+            channels = weight["shape"][-1 if operator["op_name"].startswith("DEPTHWISE") else 0]
+            parameters = weight["quantization_parameters"]
+            good = (weight["dtype"] == np.int8 and bias["dtype"] == np.int32
+                    and len(parameters["scales"]) == channels and not parameters["zero_points"].any())
+            if not good:
+                raise SystemExit(f"{path}: the weights of {weight['name']} are not int8 per channel")
+    counts = Counter(operator["op_name"] for operator in operators)
+    print(" ".join(f"{name} {count}" for name, count in counts.items()))
+    if counts["QUANTIZE"] > 1 or counts["DEQUANTIZE"] > 2 or counts["TFLite_Detection_PostProcess"] != 1:
+        raise SystemExit(f"{path}: quantized anew between layers: {counts}")
+    print(f"{path}: {counts['CONV_2D'] + counts['DEPTHWISE_CONV_2D']} convolutions, all int8 per channel")
+
+
+def check_agreement(path, run, scenes):
+    """Fails unless LiteRT finds in `path` what `run` finds: equal classes, near scores, near boxes."""
+    images = np.stack([resize(scenes[i][0], INPUT_SIZE, INPUT_SIZE) for i in range(min(100, len(scenes)))])
+    worst, box_worst, missing, total = 0.0, 0.0, 0, 0
+    for ours, theirs in zip(run(images), tflite_runner(path)(images)):
+        for box, label, score in zip(*ours):
+            if score < 0.3:
+                continue
+            total += 1
+            overlap = iou(box[None], theirs[0])[0] * (theirs[1] == label) if len(theirs[0]) else np.zeros(1)
+            if overlap.max() < 0.8:
+                missing += 1
+                continue
+            worst = max(worst, abs(theirs[2][overlap.argmax()] - score))
+            box_worst = max(box_worst, 1 - overlap.max())
+    print(f"{path}: {total - missing} of {total} detections agree; largest difference: score {worst:.3f}, "
+          f"IoU {1 - box_worst:.3f}")
+    if missing > 0.02 * total or worst > SCORE_TOLERANCE:
+        raise SystemExit(f"{path}: LiteRT disagrees with the network that was trained")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--build", default="build", help="folder of all outputs")
+    parser.add_argument("--weights", default="codes_float.npz", help="folded float weights")
+    parser.add_argument("--float", type=Path, metavar="FILE", help="write the float model here")
+    parser.add_argument("--post-training", type=Path, metavar="FILE", help="write a model quantized after training")
+    parser.add_argument("--trained", type=Path, metavar="FILE", help="write the model quantized in training")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="write the label file")
+    arguments = parser.parse_args()
+    scenes = Scenes(arguments.build, "validation")
+    if arguments.labels:
+        arguments.labels.parent.mkdir(parents=True, exist_ok=True)
+        arguments.labels.write_text(label_text())
+    if arguments.float or arguments.post_training:
+        weights = calibrated(float_runner, load(arguments.weights)[0], scenes)
+    if arguments.float:
+        write(arguments.float, float_model(weights))
+        check_agreement(arguments.float, float_runner(weights), scenes)
+    if arguments.post_training:
+        write(arguments.post_training, post_training_model(weights, calibration_images(arguments.build)))
+    if arguments.trained:
+        weights, ranges = load(Path(arguments.build) / "qat" / "weights.npz")
+        weights = calibrated(lambda values: trained_run(values, ranges), weights, scenes)
+        write(arguments.trained, trained_model(weights, ranges))
+        check_integer(arguments.trained)
+        check_agreement(arguments.trained, trained_run(weights, ranges), scenes)
+
+
+if __name__ == "__main__":
+    main()
