@@ -40,11 +40,16 @@ def runner(network):
     return run
 
 
-def float_runner(weights):
-    """The runner of folded weights."""
+def float_network(weights):
+    """From uint8 pictures to codes and logits, with folded weights."""
     import tensorflow as tf
     constants = {name: tf.constant(value, tf.float32) for name, value in weights.items()}
-    return runner(lambda images: infer(constants, normalize_input(images)))
+    return lambda images: infer(constants, normalize_input(images))
+
+
+def model_input(images, kind):
+    """Bytes for a model that takes bytes, else -1..1."""
+    return images if kind == np.uint8 else images.astype(np.float32) / 127.5 - 1
 
 
 def tflite_runner(path):
@@ -58,8 +63,7 @@ def tflite_runner(path):
     def run(images):
         results = []
         for image in images:
-            value = image[None] if source["dtype"] == np.uint8 else image[None].astype(np.float32) / 127.5 - 1
-            interpreter.set_tensor(source["index"], value)
+            interpreter.set_tensor(source["index"], model_input(image[None], source["dtype"]))
             interpreter.invoke()
             boxes, classes, scores, count = (interpreter.get_tensor(index)[0] for index in outputs)
             kept = slice(int(count))
@@ -214,7 +218,7 @@ def main():
     arguments = parser.parse_args()
     for path in arguments.checkpoint + arguments.models:
         print(f"== {Path(path).name}")
-        run = float_runner(dict(np.load(path))) if str(path).endswith(".npz") else tflite_runner(path)
+        run = runner(float_network(dict(np.load(path)))) if str(path).endswith(".npz") else tflite_runner(path)
         if arguments.scenes:
             judge_scenes(run, Scenes(arguments.build, arguments.split, arguments.scenes), arguments.draw)
         if arguments.photographs:

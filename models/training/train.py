@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from averages import Averages
 from dataset import Batches, Scenes
-from evaluate import average_precision, float_runner, predictions
+from evaluate import average_precision, float_network, predictions, runner
 from loss import detection_loss
-from model import Detector, anchors, fold
+from model import Detector, anchors, fold, infer, infer_normalized, normalize_input
 
 
 class Schedule:
@@ -73,8 +73,18 @@ class Trainer:
         os.replace(unfinished, self.folder / "weights.npz")
 
 
+def check_folding(values, images):
+    """Fails unless the folded network computes what the one with batch normalization does."""
+    x = normalize_input(images)
+    for folded, whole in zip(infer(fold(values), x), infer_normalized(values, x)):
+        difference = float(tf.reduce_max(tf.abs(folded - whole)) / tf.maximum(1.0, tf.reduce_max(tf.abs(whole))))
+        if difference > 1e-4:
+            raise SystemExit(f"folding batch normalization changed the outputs by {difference}")
+    print("folded network: equal to 1e-4", flush=True)
+
+
 def validate(trainer, scenes):
-    run = float_runner(fold(trainer.average.values))
+    run = runner(float_network(fold(trainer.average.values)))
     found = predictions(run, scenes)
     at_half, mean, _ = average_precision(found, scenes)
     print(f"step {int(trainer.step)} validation mAP@0.5 {at_half:.4f} mAP@.5:.95 {mean:.4f}", flush=True)
@@ -114,6 +124,7 @@ def train(arguments):
             validate(trainer, validation)
             window, losses = time.monotonic(), []
     trainer.seconds.assign(spent + time.monotonic() - began)
+    check_folding(trainer.average.values, next(batches)[0][:4])
     trainer.save()
     if validation:
         validate(trainer, validation)
