@@ -252,7 +252,7 @@ def rings(rng, height, width):
     """Concentric circles, targets, nested frames at odd proportions."""
     picture = clouds(rng, height, width)
     for _ in range(rng.integers(1, 5)):
-        x, y, r = int(rng.integers(0, width)), int(rng.integers(0, height)), float(rng.uniform(10, max(width, height) / 2.5))
+        x, y, r = int(rng.integers(0, width)), int(rng.integers(0, height)), float(rng.uniform(10, max(width, height, 30) / 2.5))
         shades = [[int(c) for c in colour(rng)] for _ in range(2)]
         step = r / rng.integers(2, 7)
         round_ = rng.random() < 0.75
@@ -264,6 +264,45 @@ def rings(rng, height, width):
             else:
                 cv2.rectangle(picture, (int(x - r), int(y - 0.5 * r)), (int(x + r), int(y + 0.5 * r)), shades[i % 2], -1)
             r -= step * (1 if round_ else rng.uniform(0.5, 1.5))
+    return picture
+
+
+def herringbone(rng, height, width):
+    """Rows of slanted stripes that turn at each row: tweed, parquet, ribbed knits."""
+    row, stripe = np.exp(rng.uniform(np.log(8), np.log(60))), np.exp(rng.uniform(np.log(3), np.log(16)))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    across = x + np.where((y // row) % 2 == 0, y, -y) * rng.uniform(0.4, 1.5)
+    wave = 0.5 + 0.5 * np.sin(across * (2 * np.pi / stripe))
+    return _mix((wave * 0.7 + 0.3 * rng.random((height, width), dtype=np.float32)).clip(0, 1), colour(rng), colour(rng))
+
+
+def cells(rng, height, width):
+    """A lattice of dots or bars of random brightness: blinds, LED walls, knits, perforated metal."""
+    pitch_x, pitch_y = (np.exp(rng.uniform(np.log(4), np.log(20))) for _ in range(2))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    iu, iv = (x // pitch_x).astype(int), (y // pitch_y).astype(int)
+    shade = rng.random((iv.max() + 1, iu.max() + 1), dtype=np.float32)
+    if rng.random() < 0.5:
+        shade = np.where(shade < rng.uniform(0.3, 0.8), 1.0, rng.uniform(0, 0.8)).astype(np.float32)
+    u, v = (x / pitch_x) % 1 - 0.5, (y / pitch_y) % 1 - 0.5
+    inside = (u / rng.uniform(0.25, 0.5)) ** 2 + (v / rng.uniform(0.25, 0.5)) ** 2 < 1 if rng.random() < 0.6 else (np.abs(u) < 0.35) & (np.abs(v) < 0.42)
+    return _mix(np.where(inside, shade[iv, iu], 0.0), colour(rng), colour(rng))
+
+
+def petals(rng, height, width):
+    """Printed flowers: fans of petals with dots and lines inside."""
+    picture = curls(rng, height, width) if rng.random() < 0.6 else gradient(rng, height, width)
+    ink = [int(c) for c in colour(rng)]
+    for _ in range(rng.integers(3, 14)):
+        centre = np.array([rng.uniform(0, width), rng.uniform(0, height)])
+        size, count = rng.uniform(0.04, 0.2) * max(height, width) + 4, int(rng.integers(4, 12))
+        start = rng.uniform(0, 360)
+        for i in range(count):
+            turn = start + 360 / count * i
+            at = centre + size * 0.6 * np.array([np.cos(np.radians(turn)), np.sin(np.radians(turn))])
+            cv2.ellipse(picture, tuple(int(c) for c in at), (max(int(size * 0.5), 1), max(int(size * 0.22), 1)), turn, 0, 360, ink, -1 if rng.random() < 0.3 else max(int(size / 12), 1), cv2.LINE_AA)
+            if rng.random() < 0.5:
+                cv2.circle(picture, tuple(int(c) for c in at), max(int(size / 9), 1), ink, -1, cv2.LINE_AA)
     return picture
 
 
@@ -292,3 +331,8 @@ def background(rng, height, width, hard):
 def patch(rng, height, width):
     """A small thing without a code."""
     return rng.choice([text, text, checks, stripes, table, rings, gradient, speckle, curls])(rng, height, width)
+
+
+def decoy(rng, height, width):
+    """A busy texture of any kind that holds no code."""
+    return rng.choice(_HARD + [speckle, speckle, text, carpet, herringbone, cells, cells, petals])(rng, height, width)

@@ -63,19 +63,25 @@ def render(build, split, scenes, processes=2):
 
 
 class Scenes:
-    """A rendered split: `scenes[i]` is (image, boxes, classes); images stay on disk until read."""
+    """Rendered splits ("train", or several: "train+decoys"): `scenes[i]` is (image, boxes, classes); images stay on
+    disk until read. Each split but the last must be of whole shards."""
 
-    def __init__(self, build, split, most=None):
-        folder = Path(build) / "data" / split
+    def __init__(self, build, splits, most=None):
         self.images, self.labels = [], []
-        for path in sorted(folder.glob("*.npz")):
-            self.images.append(np.load(path.with_suffix(".npy"), mmap_mode="r"))
-            with np.load(path) as labels:
-                ends = np.cumsum(labels["counts"])[:-1]
-                self.labels += zip(np.split(labels["boxes"], ends), np.split(labels["classes"], ends))
-        if not self.labels:
-            raise SystemExit(f"{folder} has no scenes: render them with dataset.py --split {split}")
+        for split in splits.split("+"):
+            folder = Path(build) / "data" / split
+            paths = sorted(folder.glob("*.npz"))
+            if not paths:
+                raise SystemExit(f"{folder} has no scenes: render them with dataset.py --split {split}")
+            for path in paths:
+                self._add(path)
         self.count = min(len(self.labels), most or len(self.labels))
+
+    def _add(self, path):
+        self.images.append(np.load(path.with_suffix(".npy"), mmap_mode="r"))
+        with np.load(path) as labels:
+            ends = np.cumsum(labels["counts"])[:-1]
+            self.labels += zip(np.split(labels["boxes"], ends), np.split(labels["classes"], ends))
 
     def __len__(self):
         return self.count
@@ -227,7 +233,7 @@ class Batches:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render the missing scenes of a split.")
     parser.add_argument("--build", default="build", help="folder of all outputs")
-    parser.add_argument("--split", required=True, choices=("train", "validation", "test"))
+    parser.add_argument("--split", required=True, choices=("train", "decoys", "validation", "test"))
     parser.add_argument("--scenes", type=int, required=True)
     arguments = parser.parse_args()
     render(arguments.build, arguments.split, arguments.scenes)

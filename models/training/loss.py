@@ -1,12 +1,17 @@
-"""The loss: sigmoid focal loss over anchors and classes (Lin et al., arXiv:1708.02002), smooth L1 of the box codes and
-generalized IoU of the boxes (Rezatofighi et al., arXiv:1902.09630), each divided by the number of positive anchors."""
+"""The loss: sigmoid focal loss over anchors and classes (Lin et al., arXiv:1708.02002), cross entropy between the classes
+where there is a code, smooth L1 of the box codes and generalized IoU of the boxes (Rezatofighi et al., arXiv:1902.09630),
+each divided by the number of positive anchors.
+
+The focal loss finds codes long before it tells the kinds apart, as nearly all its gradient is about code or no code; the
+cross entropy is about the kind alone.
+"""
 
 import tensorflow as tf
 
 from targets import IGNORED, SCALES
 
 ALPHA, GAMMA = 0.5, 2.0
-CODE_WEIGHT, GIOU_WEIGHT = 0.5, 1.0
+CLASS_WEIGHT, CODE_WEIGHT, GIOU_WEIGHT = 1.0, 0.5, 1.0
 
 
 def focal(logits, labels):
@@ -42,15 +47,17 @@ def giou(codes, wanted, anchors):
 
 
 def detection_loss(codes, logits, wanted_codes, labels, anchors):
-    """(classification, code, giou) losses, weighted: scalars to add up."""
+    """(focal, class, code, giou) losses, weighted: scalars to add up."""
     chosen = tf.where(labels >= 0)
     count = tf.maximum(tf.cast(tf.shape(chosen)[0], tf.float32), 1.0)
     codes, wanted = tf.gather_nd(codes, chosen), tf.gather_nd(wanted_codes, chosen)
     shapes = tf.gather(anchors, chosen[:, 1])
+    kinds = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(labels, chosen), tf.gather_nd(logits, chosen))
     distance = tf.abs(codes - wanted)
     smooth = tf.where(distance < 1, 0.5 * distance ** 2, distance - 0.5)
     return (
         focal(logits, labels) / count,
+        CLASS_WEIGHT * tf.reduce_sum(kinds) / count,
         CODE_WEIGHT * tf.reduce_sum(smooth) / count,
         GIOU_WEIGHT * tf.reduce_sum(1 - giou(codes, wanted, shapes)) / count,
     )

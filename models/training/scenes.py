@@ -2,7 +2,7 @@
 
 `scene(split, index, size)` is a pure function: the same picture and boxes each time. Three kinds of scene: photographs
 (codes on labels, boxes, screens, seen by a camera), graphics (one clean code that fills the picture), and scenes without
-any code. A box holds the modules of a code without its quiet zone, as far as they are inside the picture.
+any code; the split "decoys" has only the last, busy ones. A box holds the modules of a code without its quiet zone, as far as they are inside the picture.
 """
 
 import zlib
@@ -25,7 +25,9 @@ def scene(split, index, size):
     """Picture uint8 [size, size, 3], boxes float32 [n, 4] (ymin, xmin, ymax, xmax, 0..1), classes int32 [n]."""
     rng = np.random.default_rng([zlib.crc32(split.encode()), index])
     kind = rng.random()
-    if kind < 0.2:
+    if split == "decoys":
+        canvas, found = _decoys(rng, size), []
+    elif kind < 0.2:
         canvas, found = _graphic(rng, size)
     else:
         canvas, found = _photograph(rng, size, empty=kind > 0.86)
@@ -305,6 +307,24 @@ def _photograph(rng, size, empty):
     if rng.random() < 0.05:
         canvas = effects.screen(rng, canvas)
     return effects.camera(rng, canvas, blur=min(finest * 0.9, 3.2)), found
+
+
+def _decoys(rng, size):
+    """Busy textures that could be taken for codes: one over all, and sheets and round things of others on it."""
+    height, width = _shape(rng, size)
+    make = backgrounds.decoy if rng.random() < 0.7 else lambda *shape: backgrounds.background(*shape, hard=0.5)
+    canvas = np.ascontiguousarray(make(rng, height, width))
+    for _ in range(rng.integers(0, 5) if rng.random() < 0.7 else 0):
+        side = np.exp(rng.uniform(np.log(0.12), np.log(0.95))) * min(height, width)
+        w, h = int(side), int(max(side * rng.uniform(0.35, 1), 8))
+        mask = np.full((h, w), 255, np.uint8)
+        if rng.random() < 0.35:
+            mask[:] = 0
+            cv2.ellipse(mask, (w // 2, h // 2), (w // 2, h // 2), 0, 0, 360, 255, -1)
+        matrix = _pose(rng, w, h, side, np.array([width, height]) * rng.uniform(0.1, 0.9, 2))
+        _paste(rng, canvas, backgrounds.decoy(rng, h, w), mask, matrix, None)
+    canvas = effects.light(rng, canvas)
+    return effects.camera(rng, canvas, blur=rng.uniform(0.4, 2.5))
 
 
 def _graphic(rng, size):
