@@ -233,7 +233,7 @@ class Batches:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Render the missing scenes of a split.")
     parser.add_argument("--build", default="build", help="folder of all outputs")
-    parser.add_argument("--split", required=True, choices=("train", "decoys", "validation", "test"))
+    parser.add_argument("--split", required=True, choices=("train", "decoys", "validation", "decoys_validation", "test", "decoys_test"))
     parser.add_argument("--scenes", type=int, required=True)
     arguments = parser.parse_args()
     render(arguments.build, arguments.split, arguments.scenes)

@@ -87,8 +87,9 @@ def predictions(run, scenes, batch=50, size=INPUT_SIZE):
     return found
 
 
-def average_precision(found, scenes):
-    """mAP at IoU 0.5, mAP at .5:.95, and both for each class, by COCO's rules on pictures of 1000x1000."""
+def average_precision(found, scenes, least_area=0.0):
+    """mAP at IoU 0.5, mAP at .5:.95, and both for each class, by COCO's rules on pictures of 1000x1000. Boxes of less
+    than `least_area`, a share of the picture, count neither for nor against, as COCO's area ranges have it."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
     truth, guesses = [], []
@@ -105,6 +106,7 @@ def average_precision(found, scenes):
                         "annotations": truth, "categories": [{"id": i} for i in range(len(CLASSES))]}
         coco.createIndex()
         judge = COCOeval(coco, coco.loadRes(guesses), "bbox")
+        judge.params.areaRng, judge.params.areaRngLbl = [[least_area * 1e6, 1e10]], ["all"]
         judge.evaluate()
         judge.accumulate()
     precision = judge.eval["precision"][:, :, :, 0, -1]
@@ -231,7 +233,13 @@ def judge_scenes(run, scenes, draw):
     for name, (half, whole) in by_class.items():
         print(f"{name:14} AP@0.5 {half:.4f}  AP@.5:.95 {whole:.4f}")
     print(f"{'all':14} mAP@0.5 {at_half:.4f} mAP@.5:.95 {mean:.4f}")
+    for side in (32, 48, 64):
+        at_half, mean, _ = average_precision(found, scenes, (side / INPUT_SIZE) ** 2)
+        print(f"{f'from {side}x{side}':14} mAP@0.5 {at_half:.4f} mAP@.5:.95 {mean:.4f}")
     print_confusion(confusion(found, scenes))
+    empty = [scores for (_, _, scores), (_, boxes, _) in zip(found, scenes) if not len(boxes)]
+    alarms = sum(any(scores >= THRESHOLD) for scores in empty)
+    print(f"a false detection in {alarms} of {len(empty)} scenes without a code", flush=True)
     if draw:
         for index in range(min(40, len(scenes))):
             image = resize(scenes[index][0], INPUT_SIZE, INPUT_SIZE)

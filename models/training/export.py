@@ -214,7 +214,7 @@ def main():
     parser.add_argument("--trained", type=Path, metavar="FILE", help="write the model quantized in training")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="write the label file")
     arguments = parser.parse_args()
-    scenes = Scenes(arguments.build, "validation")
+    scenes = Scenes(arguments.build, "validation+decoys_validation")
     if arguments.labels:
         arguments.labels.parent.mkdir(parents=True, exist_ok=True)
         arguments.labels.write_text(label_text())

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from targets import IGNORED, SCALES
 
-ALPHA, GAMMA = 0.5, 2.0
+ALPHA, GAMMA = 0.25, 2.0
 CLASS_WEIGHT, CODE_WEIGHT, GIOU_WEIGHT = 1.0, 0.5, 1.0
 
 

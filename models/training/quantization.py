@@ -196,7 +196,7 @@ def main():
     tf.keras.utils.set_random_seed(arguments.seed)
     weights, _ = load(arguments.weights)
     ranges = calibrate(weights, calibration_images(arguments.build))
-    batches = Batches(Scenes(arguments.build, "train"), arguments.batch, arguments.seed)
+    batches = Batches(Scenes(arguments.build, "train+decoys"), arguments.batch, arguments.seed)
     trained = fine_tune(weights, ranges, batches, arguments.images, arguments.batch, arguments.rate)
     save(Path(arguments.output or f"{arguments.build}/qat/weights.npz"), *trained)
 

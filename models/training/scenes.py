@@ -2,7 +2,7 @@
 
 `scene(split, index, size)` is a pure function: the same picture and boxes each time. Three kinds of scene: photographs
 (codes on labels, boxes, screens, seen by a camera), graphics (one clean code that fills the picture), and scenes without
-any code; the split "decoys" has only the last, busy ones. A box holds the modules of a code without its quiet zone, as far as they are inside the picture.
+any code; splits whose name begins with "decoys" have only the last, busy ones. A box holds the modules of a code without its quiet zone, as far as they are inside the picture.
 """
 
 import zlib
@@ -25,7 +25,7 @@ def scene(split, index, size):
     """Picture uint8 [size, size, 3], boxes float32 [n, 4] (ymin, xmin, ymax, xmax, 0..1), classes int32 [n]."""
     rng = np.random.default_rng([zlib.crc32(split.encode()), index])
     kind = rng.random()
-    if split == "decoys":
+    if split.startswith("decoys"):
         canvas, found = _decoys(rng, size), []
     elif kind < 0.2:
         canvas, found = _graphic(rng, size)

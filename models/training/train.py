@@ -136,7 +136,7 @@ def parse():
     parser.add_argument("--name", default="float", help="folder of this run inside it")
     parser.add_argument("--images", type=int, help="end after this many pictures")
     parser.add_argument("--minutes", type=float, help="end after this many minutes")
-    parser.add_argument("--split", default="train+decoys", help="one or more, joined by +")
+    parser.add_argument("--split", default="train+decoys+decoys", help="one or more, joined by +")
     parser.add_argument("--validation", default="validation")
     parser.add_argument("--scenes", type=int, help="use only the first scenes")
     parser.add_argument("--batch", type=int, default=32)
