@@ -16,7 +16,6 @@ from dataset import Scenes, resize
 from evaluate import float_network, model_input, predictions, runner
 from model import CLASSES, INPUT_SIZE, anchors, infer
 from quantization import (SCORE_RANGE, calibration_images, fake_quantize, load, quantized_input, quantized_network)
-from targets import iou
 
 MAX_DETECTIONS = 20
 POST_PROCESS = {
@@ -25,6 +24,8 @@ POST_PROCESS = {
     "num_classes": f"i: {len(CLASSES)}", "y_scale": "f: 10.0", "x_scale": "f: 10.0", "h_scale": "f: 5.0",
     "w_scale": "f: 5.0",
 }
+# The share of busy scenes without a code that may give a detection of one class at the threshold 0.5.
+FALSE_ALARMS = 0.006
 # Mean differences between LiteRT and the network, where something is found.
 SCORE_TOLERANCE, CODE_TOLERANCE = 0.01, 0.1
 
@@ -104,36 +105,15 @@ def label_text():
     return "".join(f"{name}\n" for name in CLASSES)
 
 
-def best_shift(found, scenes):
-    """For each class what to add to its logits so that 0.5 is the threshold of the best F1."""
+def quiet_shift(found):
+    """For each class what to add to its logits so that at most `FALSE_ALARMS` of these scenes, none of which holds a
+    code, give a detection of that class at 0.5. Never positive."""
     shifts = []
     for label in range(len(CLASSES)):
-        scores, right, total = [], [], 0
-        for index, (boxes, classes, confidences) in enumerate(found):
-            _, truth, labels = scenes[index]
-            truth = truth[labels == label]
-            total += len(truth)
-            taken = np.zeros(len(truth), bool)
-            for box, score in zip(boxes[classes == label], confidences[classes == label]):
-                overlap = iou(box[None], truth)[0] * ~taken
-                good = len(overlap) > 0 and overlap.max() >= 0.5
-                if good:
-                    taken[overlap.argmax()] = True
-                scores.append(score)
-                right.append(good)
-        shifts.append(-threshold_logit(np.array(scores), np.array(right), total))
-    return np.clip(shifts, -2, 2).astype(np.float32)
-
-
-def threshold_logit(scores, right, total):
-    """The middle of the thresholds, as logits, whose F1 is within 0.003 of the best."""
-    if not len(scores) or not total:
-        return 0.0
-    order = np.argsort(-scores)
-    scores, hits = scores[order], np.cumsum(right[order])
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + total)
-    near = scores[f1 >= f1.max() - 0.003].clip(0.01, 0.99)
-    return float(np.mean(np.log(near / (1 - near))[[0, -1]]))
+        best = sorted((max(scores[classes == label], default=0.0) for _, classes, scores in found), reverse=True)
+        loudest = max(best[int(FALSE_ALARMS * len(found))], 0.5)
+        shifts.append(np.log((1 - loudest) / loudest))
+    return np.array(shifts, np.float32)
 
 
 def shifted(weights, shifts):
@@ -142,9 +122,9 @@ def shifted(weights, shifts):
             for name, value in weights.items()}
 
 
-def calibrated(network_of, weights, scenes):
-    """Weights with shifted logits, judged on validation scenes by the network that `network_of` makes of them."""
-    shifts = best_shift(predictions(runner(network_of(weights)), scenes), scenes)
+def calibrated(network_of, weights, decoys):
+    """Weights with shifted logits, judged on scenes without a code by the network that `network_of` makes of them."""
+    shifts = quiet_shift(predictions(runner(network_of(weights)), decoys))
     print("logit shifts:", " ".join(f"{name} {shift:+.2f}" for name, shift in zip(CLASSES, shifts)), flush=True)
     return shifted(weights, shifts)
 
@@ -214,12 +194,12 @@ def main():
     parser.add_argument("--trained", type=Path, metavar="FILE", help="write the model quantized in training")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="write the label file")
     arguments = parser.parse_args()
-    scenes = Scenes(arguments.build, "validation+decoys_validation")
+    scenes, decoys = Scenes(arguments.build, "validation"), Scenes(arguments.build, "decoys_validation")
     if arguments.labels:
         arguments.labels.parent.mkdir(parents=True, exist_ok=True)
         arguments.labels.write_text(label_text())
     if arguments.float or arguments.post_training:
-        weights = calibrated(float_network, load(arguments.weights)[0], scenes)
+        weights = calibrated(float_network, load(arguments.weights)[0], decoys)
     if arguments.float:
         write(arguments.float, float_model(weights))
         check_agreement(arguments.float, float_network(weights), scenes)
@@ -227,7 +207,7 @@ def main():
         write(arguments.post_training, post_training_model(weights, calibration_images(arguments.build)))
     if arguments.trained:
         weights, ranges = load(Path(arguments.build) / "qat" / "weights.npz")
-        weights = calibrated(lambda values: trained_network(values, ranges), weights, scenes)
+        weights = calibrated(lambda values: trained_network(values, ranges), weights, decoys)
         write(arguments.trained, trained_model(weights, ranges))
         check_integer(arguments.trained)
         check_agreement(arguments.trained, trained_network(weights, ranges), scenes)
