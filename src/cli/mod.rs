@@ -3,6 +3,7 @@
 mod bench;
 mod config;
 pub mod detect;
+mod doctor;
 pub mod infer;
 mod inspect;
 pub mod load;
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
+    /// Tell what this machine has: CPU, kernels, cameras, health
+    Doctor(doctor::Args),
 }
 
 /// Parses the arguments, runs the command, reports its error. The exit code is 0 when done, 1 when it failed, 2 for
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         if is_closed_stdout(&error) {
