@@ -15,7 +15,7 @@ pub use mode::{Encoding, Interval, Offer, Size};
 pub use node::{Capability, Node, Verdict};
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::retry::Retry;
 use super::stream::PATIENCE;
@@ -57,13 +57,21 @@ pub(super) struct CameraSource {
     open: Arc<Open>,
     patience: Patience,
     worker: Option<Worker>,
-    /// A worker that the driver does not let go. There is never a second.
+    /// A worker that was given up, perhaps because the driver does not let it go. There is never a second such.
     stuck: Option<Worker>,
     retry: Retry,
-    /// Shots of workers before the present one.
+    /// Frames counted before the present worker.
     earlier: u64,
-    index: u64,
-    has_shown: bool,
+    /// Frames counted up to the last that was seen.
+    seen: u64,
+}
+
+/// What watching a worker gave.
+enum Seen {
+    Frame(Frame),
+    /// How long the worker has given no sign of life, and what to say.
+    Nothing(Duration, String),
+    Ended(Failure),
 }
 
 impl CameraSource {
@@ -101,28 +109,38 @@ impl CameraSource {
             stuck: None,
             retry: Retry::new(first, last),
             earlier: 0,
-            index: 0,
-            has_shown: false,
+            seen: 0,
         }
     }
 
-    /// A frame, or no signal if the shot is damaged.
-    fn frame(&mut self, shot: Shot, index: u64) -> Next {
-        self.index = self.earlier + index;
-        let (captured, timestamp) = (shot.captured, shot.timestamp);
-        let picture = match decode::picture(shot, &self.name) {
-            Ok(picture) => picture,
-            Err(reason) => {
-                log::debug!("{}: {reason}", self.name);
-                return Next::NoSignal(reason);
+    /// Looks for an undamaged picture: cables and cameras damage one now and then.
+    fn watch(&self, worker: &Worker) -> Seen {
+        let deadline = Instant::now() + self.patience.look;
+        let mut reason = "no frame for a second".to_owned();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match worker.look(left) {
+                Look::Shot(shot, index) => match self.frame(shot, index) {
+                    Ok(frame) => return Seen::Frame(frame),
+                    Err(damage) => reason = damage,
+                },
+                Look::Silent(silence) => return Seen::Nothing(silence, reason),
+                Look::Ended(failure) => return Seen::Ended(failure),
             }
-        };
-        self.retry.succeeded();
-        self.has_shown = true;
-        Next::Frame(Frame {
+            if left.is_zero() {
+                return Seen::Nothing(Duration::ZERO, reason);
+            }
+        }
+    }
+
+    /// The frame of a shot; an error, in words, if the shot is damaged.
+    fn frame(&self, shot: Shot, index: u64) -> std::result::Result<Frame, String> {
+        let (captured, timestamp) = (shot.captured, shot.timestamp);
+        let picture = decode::picture(shot, &self.name)?;
+        Ok(Frame {
             captured,
             timestamp,
-            ..picture.into_frame(self.index, &self.name)
+            ..picture.into_frame(self.earlier + index, &self.name)
         })
     }
 
@@ -137,27 +155,20 @@ impl CameraSource {
     }
 
     fn lost(&mut self, reason: String) -> Next {
-        self.earlier = self.index + u64::from(self.has_shown);
+        self.earlier = self.seen;
         self.retry.later(reason)
     }
 
     fn ended(&mut self, failure: Failure) -> Result<Next> {
         match failure {
-            Failure::Lasting(reason) if !self.has_shown => Err(source_error(&self.name, reason)),
+            Failure::Lasting(reason) if self.seen == 0 => Err(source_error(&self.name, reason)),
             failure => Ok(self.lost(failure.reason())),
         }
     }
 
-    /// Begins to read the camera again if it is time. `None` if a worker reads.
-    fn restart(&mut self) -> Result<Option<Next>> {
-        if self.stuck.as_ref().is_some_and(Worker::has_ended) {
-            self.stuck = None;
-        }
-        if let Some(waiting) = self.retry.wait() {
-            return Ok(Some(waiting));
-        }
-        self.worker = Some(Worker::start(&self.name, self.open.clone())?);
-        Ok(None)
+    /// Whether a worker that is silent would be the only one left behind.
+    fn may_give_up(&self) -> bool {
+        self.stuck.as_ref().is_none_or(Worker::has_ended)
     }
 }
 
@@ -167,27 +178,27 @@ impl FrameSource for CameraSource {
     }
 
     fn next(&mut self) -> Result<Next> {
-        if self.worker.is_none()
-            && let Some(next) = self.restart()?
-        {
-            return Ok(next);
-        }
-        let Some(worker) = self.worker.take() else {
-            return Ok(Next::NoSignal("not open".into()));
+        let worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => match self.retry.wait() {
+                Some(waiting) => return Ok(waiting),
+                None => Worker::start(&self.name, self.open.clone())?,
+            },
         };
-        match worker.look(self.patience.look) {
-            Look::Shot(shot, index) => {
+        match self.watch(&worker) {
+            Seen::Frame(frame) => {
                 self.worker = Some(worker);
-                Ok(self.frame(shot, index))
+                self.retry.succeeded();
+                self.seen = frame.index + 1;
+                Ok(Next::Frame(frame))
             }
-            Look::Ended(failure) => self.ended(failure),
-            // With one thread left behind already, a second silent one is waited for.
-            Look::Silent(silence) if silence >= self.patience.stall && self.stuck.is_none() => {
+            Seen::Ended(failure) => self.ended(failure),
+            Seen::Nothing(silence, _) if silence >= self.patience.stall && self.may_give_up() => {
                 Ok(self.give_up(worker, silence))
             }
-            Look::Silent(_) => {
+            Seen::Nothing(_, reason) => {
                 self.worker = Some(worker);
-                Ok(Next::NoSignal("no frame for a second".into()))
+                Ok(Next::NoSignal(reason))
             }
         }
     }

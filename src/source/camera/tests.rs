@@ -120,10 +120,11 @@ fn only_the_newest_frame_is_seen_and_the_others_count() {
     for grey in 0..5 {
         orders.send(Order::Shoot(grey)).unwrap();
     }
-    source.restart().unwrap();
-    while source.worker.as_ref().unwrap().0.lock().taken < 5 {
+    let worker = Worker::start("camera", source.open.clone()).unwrap();
+    while worker.taken() < 5 {
         std::thread::yield_now();
     }
+    source.worker = Some(worker);
     let (frame, _) = frame(&mut source);
     assert_eq!((frame.data[0], frame.index), (4, 4));
 }

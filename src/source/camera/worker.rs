@@ -80,6 +80,11 @@ impl Worker {
         self.0.lock().ended.is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> u64 {
+        self.0.lock().taken
+    }
+
     /// Asks the thread to end as soon as the driver lets it.
     pub(super) fn cancel(&self) {
         self.0.lock().cancelled = true;
@@ -120,10 +125,12 @@ fn read(open: &Arc<Open>, shared: &Shared) -> Failure {
         Err(failure) => return failure,
     };
     loop {
-        match device.shoot() {
-            Ok(shot) if shared.put(shot) => {}
-            Ok(_) => return Failure::Passing("given up".into()),
+        let shot = match device.shoot() {
+            Ok(shot) => shot,
             Err(failure) => return failure,
+        };
+        if !shared.put(shot) {
+            return Failure::Passing("given up".into());
         }
     }
 }
