@@ -1,6 +1,7 @@
 //! The bytes of a camera as a picture.
 
 use super::device::{Layout, Shot};
+use super::huffman;
 use super::mode::Encoding;
 use crate::source::{Picture, PixelFormat, files};
 
@@ -9,6 +10,7 @@ use crate::source::{Picture, PixelFormat, files};
 pub(super) fn picture(shot: Shot, name: &str) -> Result<Picture, String> {
     let Shot { layout, data, .. } = shot;
     let Some(format) = layout.encoding.pixels() else {
+        let data = huffman::with_tables(data);
         return files::decode_jpeg(&data, name).map_err(|error| error.to_string());
     };
     Ok(Picture {

@@ -5,6 +5,7 @@
 
 mod decode;
 mod device;
+mod huffman;
 #[cfg(target_os = "linux")]
 mod linux;
 mod mode;

@@ -8,6 +8,9 @@ use super::device::{Device, Layout};
 use super::*;
 use crate::source::YuvRange;
 
+/// After which a silent worker is given up in tests of that.
+const IMPATIENT: Duration = Duration::from_millis(20);
+
 /// What the camera is to do next. If nobody tells any more, it fails.
 enum Order {
     Shoot(u8),
@@ -75,7 +78,8 @@ impl Drawer {
         let moment = Duration::from_millis(2);
         let patience = Patience {
             look: moment,
-            stall: moment * 10,
+            // A machine that is busy holds no camera up in the tests that are not about it.
+            stall: Duration::from_secs(3600),
             retry: [moment, moment * 2],
         };
         CameraSource::with("camera", Arc::new(open), patience)
@@ -154,6 +158,7 @@ fn a_frozen_camera_is_noticed_and_one_thread_at_most_is_left_behind() {
     let mut source = drawer.source();
     frozen.send(Order::Shoot(1)).unwrap();
     frame(&mut source);
+    source.patience.stall = IMPATIENT;
     until(&mut source, "unplug the camera");
     // The second freezes as well: it is not given up while the first is stuck.
     while drawer.opened.load(Ordering::SeqCst) < 2 {
@@ -179,6 +184,7 @@ fn a_source_with_a_frozen_camera_is_dropped_at_once() {
     let drawer = Drawer::default();
     let frozen = drawer.add();
     let mut source = drawer.source();
+    source.patience.stall = IMPATIENT;
     until(&mut source, "unplug the camera");
     drop(source);
     assert_eq!(drawer.closed.load(Ordering::SeqCst), 0);
