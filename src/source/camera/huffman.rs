@@ -49,7 +49,7 @@ pub(super) fn with_tables(mut jpeg: Vec<u8>) -> Vec<u8> {
 fn place_for_tables(jpeg: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
-        match *jpeg.get(at..at.checked_add(4)?)? {
+        match *jpeg.get(at..at + 4)? {
             [0xFF, DHT, ..] => return None,
             [0xFF, SOS, ..] => return Some(at),
             [0xFF, _, high, low] => at += 2 + usize::from(u16::from_be_bytes([high, low])),
