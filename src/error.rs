@@ -45,6 +45,14 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A public model cannot be downloaded, or what came is not what the list of models says.
+    #[error("{model}: {reason}")]
+    Download {
+        /// Name of the model.
+        model: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// The operating system refused something.
     #[error("cannot {action}: {error}")]
     Io {

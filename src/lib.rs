@@ -10,14 +10,14 @@
 //! | [`error`], [`tensor`] | the error type; shapes, element types, quantization parameters | nothing |
 //! | [`kernels`] | integer arithmetic, one table of functions per instruction set | tensor, error |
 //! | [`graph`] | the operators of a model, shape rules, passes that rewrite a graph | tensor, error |
-//! | [`model`] | a file becomes a [`graph::Graph`]; labels | graph and below |
+//! | [`model`] | a file becomes a [`graph::Graph`]; labels; built-in and public models by name | graph and below |
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
-//! | [`pipeline`] | threads, the newest-frame slot, shutdown | detect, source, sink, telemetry |
+//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |
 //!
 //! # Example

@@ -225,6 +225,36 @@ fn bench_and_inspect_say_what_they_promise() {
 }
 
 #[test]
+fn without_a_source_the_demo_scene_is_shown_and_said() {
+    let run = |more: &[&str]| {
+        let flags = [
+            "--no-listen",
+            "--events",
+            "-",
+            "--fps",
+            "max",
+            "--frames",
+            "2",
+        ];
+        let output = eyas(arguments("run", &[&flags, more].concat()));
+        assert!(output.status.success());
+        for (index, line) in json_lines(&output).iter().enumerate() {
+            assert_eq!(line["source"], "demo");
+            assert_eq!(line["frame"], index);
+            assert_eq!(
+                (&line["width"], &line["height"]),
+                (&320.into(), &240.into())
+            );
+        }
+        assert_eq!(json_lines(&output).len(), 2);
+        text(&output.stderr)
+    };
+    assert!(run(&["--size", "320x240"]).contains("this is the demo scene"));
+    let named = run(&["--size", "320x240", "--source", "demo"]);
+    assert!(!named.contains("this is the demo scene"), "{named}");
+}
+
+#[test]
 fn bench_measures_when_asked() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_eyas"))
         .args(["bench", "--on-request", "-m"])
@@ -249,12 +279,42 @@ fn bench_measures_when_asked() {
 }
 
 #[test]
+fn without_a_model_every_command_runs_the_built_in_one() {
+    let picture = demo("scene/00.jpg");
+    let detected = eyas([PathBuf::from("detect"), "--json".into(), picture.clone()]);
+    assert!(detected.status.success(), "{}", text(&detected.stderr));
+    assert_eq!(json_lines(&detected).len(), 1);
+    assert!(text(&detected.stderr).contains("codes: "));
+    let run = eyas([
+        PathBuf::from("run"),
+        "--no-listen".into(),
+        "--source".into(),
+        picture,
+    ]);
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    assert!(text(&eyas(["inspect"]).stdout).starts_with("codes\n"));
+    let bench = eyas(["bench", "--json", "--runs", "1"]);
+    assert!(text(&bench.stdout).starts_with("{\"model\":\"codes\","));
+    let infer = eyas(["infer", "--out", "no/such/folder"]);
+    assert_eq!(infer.status.code(), Some(2), "it wants an input");
+    assert!(text(&infer.stderr).contains("codes has 1 inputs"));
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_unusable_files_with_1() {
     let source = demo("scene/00.jpg");
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let no_model = eyas([PathBuf::from("detect"), source.clone()]);
+    let no_model = eyas(
+        ["detect", "-m", "no-such-model"]
+            .map(PathBuf::from)
+            .into_iter()
+            .chain([source.clone()]),
+    );
     assert_eq!(no_model.status.code(), Some(2));
-    assert!(text(&no_model.stderr).contains("-m"), "how to get a model");
+    assert!(
+        text(&no_model.stderr).contains("eyas models list"),
+        "how to get a model"
+    );
     assert_eq!(eyas(["run", "--confidence", "2"]).status.code(), Some(2));
     assert_eq!(eyas(["fly"]).status.code(), Some(2));
     assert_eq!(eyas(["--help"]).status.code(), Some(0));

@@ -131,7 +131,7 @@ fn web(threshold: &Threshold, telemetry: &Arc<Telemetry>) -> WebSink {
         engine: "none".into(),
         source: "noise".into(),
     };
-    WebSink::start(any_port, about, threshold.clone(), telemetry.clone()).unwrap()
+    WebSink::start(any_port, None, about, threshold.clone(), telemetry.clone()).unwrap()
 }
 
 fn cat() -> Detection {
@@ -497,6 +497,7 @@ fn wrong_addresses_are_explained() {
     let start = |listen: SocketAddr| {
         let started = WebSink::start(
             listen,
+            None,
             About::default(),
             Threshold::new(0.5),
             Arc::default(),
@@ -506,6 +507,7 @@ fn wrong_addresses_are_explained() {
     let error = start(SocketAddr::from(([0, 0, 0, 0], 0)));
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
+    assert!(error.to_string().contains("--token-file"), "{error}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = start(taken.local_addr().unwrap());
     assert!(error.to_string().contains("another port"), "{error}");

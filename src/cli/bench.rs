@@ -11,7 +11,6 @@ use super::{load, print, table};
 use crate::engine::{self, Engine, Options, StepInfo};
 use crate::error::Result;
 use crate::kernels::Isa;
-use crate::model;
 use crate::telemetry::system::peak_rss_bytes;
 use crate::tensor::{DType, TensorData, TensorInfo};
 
@@ -25,9 +24,9 @@ const PROFILED_RUNS: usize = 21;
 /// Measures how fast a model runs, on arbitrary input.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    /// Model file, or a name from `eyas models list` [default: codes, the built-in model]
+    #[arg(short, long, value_name = "FILE|NAME")]
+    model: Option<PathBuf>,
     /// Threads that one inference may use
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = load::parse_threads)]
     threads: usize,
@@ -89,7 +88,7 @@ struct Layer {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let model = model::load_file(&args.model)?;
+    let model = load::load_model(args.model.as_deref())?;
     let options = Options {
         threads: args.threads,
         isa: args.isa,
@@ -101,7 +100,7 @@ pub fn run(args: &Args) -> Result<()> {
     let steps = engine.steps();
     let macs: u64 = steps.iter().map(|step| step.macs).sum();
     if args.on_request {
-        return requests::serve(engine.as_mut(), args, macs);
+        return requests::serve(engine.as_mut(), model.name, args.threads, macs);
     }
     let times = measure(engine.as_mut(), args)?;
     let median = quantile(&times, 0.5);
@@ -110,7 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
         .then(|| profile(engine.as_mut(), steps))
         .transpose()?;
     let report = Report {
-        model: args.model.display().to_string(),
+        model: model.name,
         isa: isa_of(&engine.summary()).into(),
         threads: args.threads,
         runs: times.len(),

@@ -1,9 +1,11 @@
 //! What `run` is told: flags win over the configuration file, the file over the defaults.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
 use crate::error::{Error, Result};
@@ -11,6 +13,8 @@ use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
+/// Keys of the configuration file that a reload applies.
+const RELOADED: [&str; 5] = ["model", "labels", "confidence", "threads", "isa"];
 
 /// Watches a source and shows what is found.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -30,12 +34,16 @@ pub struct Args {
     /// Start files again at their end
     #[arg(long = "loop")]
     repeat: bool,
-    /// Address and port of the live page [default: 127.0.0.1:8080]
+    /// Address and port of the live page; beyond this machine it asks for a token [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_listen, conflicts_with = "no_listen")]
     listen: Option<SocketAddr>,
     /// Serve no live page
     #[arg(long)]
     no_listen: bool,
+    /// File with the token that the live page asks for, on this machine too [default: the systemd credential
+    /// eyas-token; else none on this machine, and a new one at each start for an address beyond it]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Write a line of JSON for each frame to a file, or to stdout with `-`
     #[arg(long, value_name = "-|FILE")]
     events: Option<PathBuf>,
@@ -66,6 +74,7 @@ struct File {
     repeat: Option<bool>,
     listen: Option<String>,
     no_listen: Option<bool>,
+    token_file: Option<PathBuf>,
     events: Option<PathBuf>,
     snapshots: Option<PathBuf>,
     frames: Option<u64>,
@@ -79,9 +88,12 @@ pub(super) struct Settings {
     pub source_options: SourceOptions,
     /// `None`: no live page.
     pub listen: Option<SocketAddr>,
+    pub token_file: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub snapshots: Option<PathBuf>,
     pub frames: Option<u64>,
+    /// The configuration file as it was read.
+    file: toml::Table,
 }
 
 impl Settings {
@@ -92,8 +104,19 @@ impl Settings {
         };
         let name = path.display().to_string();
         let text = std::fs::read_to_string(&path).map_err(Error::io(format!("read {name}")))?;
-        let file = parse(&text, &name)?;
-        Self::merge(args, file, &name)
+        let mut settings = Self::merge(args, parse(&text, &name)?, &name)?;
+        settings.file = parse(&text, &name)?;
+        Ok(settings)
+    }
+
+    /// Keys of the configuration file that `newer` has otherwise and a reload does not apply.
+    pub fn changes_for_a_restart(&self, newer: &Self) -> Vec<String> {
+        let keys: BTreeSet<_> = self.file.keys().chain(newer.file.keys()).collect();
+        keys.into_iter()
+            .filter(|key| !RELOADED.contains(&key.as_str()))
+            .filter(|&key| self.file.get(key) != newer.file.get(key))
+            .cloned()
+            .collect()
     }
 
     fn merge(args: Args, file: File, name: &str) -> Result<Self> {
@@ -147,9 +170,11 @@ impl Settings {
                 .unwrap_or_else(|| DEFAULT_SOURCE.into()),
             source_options,
             listen,
+            token_file: args.token_file.or(file.token_file),
             events: args.events.or(file.events),
             snapshots: args.snapshots.or(file.snapshots),
             frames: args.frames.or(file.frames),
+            file: toml::Table::new(),
         })
     }
 
@@ -159,7 +184,7 @@ impl Settings {
     }
 }
 
-fn parse(text: &str, name: &str) -> Result<File> {
+fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T> {
     toml::from_str(text)
         .map_err(|error| Error::Usage(format!("{name}: {}", error.to_string().trim_end())))
 }
@@ -197,7 +222,7 @@ fn parse_listen(text: &str) -> std::result::Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -243,6 +268,45 @@ mod tests {
         assert_eq!(listen(&["--no-listen"], "listen = '127.0.0.1:1'"), None);
         assert_eq!(listen(&[], "no-listen = true"), None);
         assert!(listen(&["--listen", "[::1]:0"], "no-listen = true").is_some());
+    }
+
+    #[test]
+    fn the_commented_configuration_holds_every_flag_and_parses_without_its_comments() {
+        let commented = include_str!("../../systemd/eyas.toml");
+        assert!(parse::<toml::Table>(commented, "").unwrap().is_empty());
+        let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase());
+        let keys = commented.lines().filter_map(|line| line.strip_prefix('#'));
+        let example = keys.filter(is_key).collect::<Vec<_>>().join("\n");
+        settings(&[], &example).unwrap();
+        let table: toml::Table = parse(&example, "").unwrap();
+        let command = Cli::command();
+        let mut flags: Vec<_> = command
+            .get_arguments()
+            .filter_map(|flag| flag.get_long())
+            .collect();
+        flags.retain(|flag| *flag != "config");
+        flags.sort_unstable();
+        let mut keys: Vec<_> = table.keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, flags);
+    }
+
+    #[test]
+    fn changes_beyond_a_reload_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("eyas.toml");
+        let resolve = |toml: &str| {
+            std::fs::write(&path, toml).unwrap();
+            let args = Args {
+                config: Some(path.clone()),
+                ..Args::default()
+            };
+            Settings::resolve(args).unwrap()
+        };
+        let old = resolve("model = 'a.tflite'\nsource = 'x.mp4'\nframes = 3\nfps = 5");
+        let new = resolve("model = 'b.tflite'\nsource = 'y.mp4'\nconfidence = 0.5\nfps = 5");
+        assert_eq!(old.changes_for_a_restart(&new), ["frames", "source"]);
+        assert!(old.changes_for_a_restart(&old).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::npy;
+use super::{load, npy};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
@@ -13,9 +13,9 @@ use crate::tensor::{TensorInfo, TensorView};
 /// Runs a model once on tensors from .npy files and writes what it answers as .npy files.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The model: a .tflite or .onnx file
-    #[arg(short, long, value_name = "FILE")]
-    model: PathBuf,
+    /// The model: a .tflite or .onnx file, or a name from `eyas models list` [default: codes, the built-in model]
+    #[arg(short, long, value_name = "FILE|NAME")]
+    model: Option<PathBuf>,
     /// A .npy file for each input, in the model's order
     #[arg(long, value_name = "X.npy")]
     input: Vec<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let model = crate::model::load_file(&args.model)?;
+    let model = load::load_model(args.model.as_deref())?;
     let options = engine::Options {
         threads: usize::from(args.threads),
         isa: args.isa,

@@ -16,10 +16,10 @@ use crate::tensor::TensorInfo;
 /// Tells what is in a model and how it runs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Model file
+    /// Model file, or a name from `eyas models list` [default: codes, the built-in model]
     #[arg(value_name = "MODEL")]
-    model: PathBuf,
-    /// Label file; default: the labels packed into the model
+    model: Option<PathBuf>,
+    /// Label file [default: the labels that come with the model]
     #[arg(short, long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Threads that one inference may use
@@ -33,7 +33,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let flags = ModelArgs {
-        model: Some(args.model),
+        model: args.model,
         labels: args.labels,
         threads: Some(args.threads),
         isa: args.isa,

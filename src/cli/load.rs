@@ -1,12 +1,14 @@
 //! The flags that name a model, and the way from them to a [`Detector`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::models;
 use crate::detect::{Detector, Threshold};
 use crate::engine::{self, Options};
 use crate::error::{Error, Result};
 use crate::graph::Op;
 use crate::kernels::Isa;
+use crate::model::hub::{BuiltIn, Existing, Hub, Named};
 use crate::model::labels::{LabelFile, Labels};
 use crate::model::{self, Model, Program};
 
@@ -16,10 +18,10 @@ pub const DEFAULT_CONFIDENCE: f32 = 0.4;
 /// Flags of every command that detects.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ModelArgs {
-    /// Model file (.tflite)
-    #[arg(short, long, value_name = "FILE")]
+    /// Model file (.tflite), or a name from `eyas models list` [default: codes, the built-in model]
+    #[arg(short, long, value_name = "FILE|NAME")]
     pub model: Option<PathBuf>,
-    /// Label file; default: the labels packed into the model
+    /// Label file [default: the labels that come with the model]
     #[arg(short, long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Confidence threshold, 0 to 1 [default: 0.4]
@@ -44,21 +46,12 @@ impl ModelArgs {
         }
     }
 
-    /// Reads the model that `-m` names. Without `-m`: wrong usage, with the way to a model.
+    /// [`load_model`] of `-m`.
     pub fn load_model(&self) -> Result<Model> {
-        match &self.model {
-            Some(path) => model::load_file(path),
-            None => Err(Error::Usage(
-                "no model: pass one with -m FILE. This version has none built in; a quantized SSD-MobileNet .tflite \
-                 file with its label file will do, for example `ssd_mobilenet_v1_1_metadata_1.tflite` from TensorFlow's \
-                 object detection examples, or one that you trained yourself"
-                    .into(),
-            )),
-        }
+        load_model(self.model.as_deref())
     }
 
-    /// The labels of a model: of the file that `-l` names, else of the model, else none with a warning. With them, in
-    /// words, where they come from and how their ids were fitted to the model's.
+    /// The labels of a model: of the file that `-l` names, else its own, else none with a warning. With them, in words, where they come from and how their ids were fitted to the model's.
     pub fn load_labels(&self, model: &Model) -> Result<(Labels, String)> {
         let (file, name) = match (&self.labels, &model.metadata.labels) {
             (Some(path), _) => {
@@ -87,6 +80,41 @@ impl ModelArgs {
     }
 }
 
+/// Reads the model that `-m` means: an existing file; else, if it does not look like a file's name, the built-in or public
+/// model of that name; the built-in one if nothing is given. A public model that is not there yet is pulled.
+pub fn load_model(value: Option<&Path>) -> Result<Model> {
+    let Some(path) = value else {
+        return BuiltIn::DEFAULT.load();
+    };
+    let is_file = path.exists() && !path.is_dir();
+    match path.to_str() {
+        Some(name) if !is_file && !looks_like_a_file(name) => load_named(name),
+        _ => model::load_file(path),
+    }
+}
+
+/// Whether a value has the form of a model file's name, be there such a file or not.
+fn looks_like_a_file(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let is_model = |known: &&str| ending.eq_ignore_ascii_case(known);
+    name.contains(std::path::is_separator) || ["tflite", "onnx"].iter().any(is_model)
+}
+
+fn load_named(name: &str) -> Result<Model> {
+    if let Some(built_in) = BuiltIn::find(name) {
+        return built_in.load();
+    }
+    let hub = Hub::from_env()?;
+    let entry = match hub.find(name)? {
+        Named::BuiltIn(built_in) => return built_in.load(),
+        Named::Public(entry) => entry,
+    };
+    if hub.path(entry).is_none() {
+        models::pull(&hub, entry, Existing::Check)?;
+    }
+    hub.load(entry)
+}
+
 /// A detector ready to run, with what commands report of it.
 pub struct LoadedDetector {
     pub detector: Detector,
@@ -102,12 +130,20 @@ pub struct LoadedDetector {
 
 /// Model, labels and engine put together as the flags say.
 pub fn load_detector(args: &ModelArgs, work: Work) -> Result<LoadedDetector> {
+    load_detector_with(args, work, args.threshold())
+}
+
+/// [`load_detector`] with a threshold that others hold already, whatever the flags say of it.
+pub fn load_detector_with(
+    args: &ModelArgs,
+    work: Work,
+    threshold: Threshold,
+) -> Result<LoadedDetector> {
     let model = args.load_model()?;
     let (labels, labels_summary) = args.load_labels(&model)?;
     let engine = engine::load(&model, args.engine_options(work))?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
-    let threshold = args.threshold();
     let detector = Detector::new(engine, &model, labels, threshold.clone())?;
     Ok(LoadedDetector {
         detector,
@@ -207,9 +243,36 @@ mod tests {
     }
 
     #[test]
-    fn no_model_is_wrong_usage_that_says_what_to_pass() {
-        let error = ModelArgs::default().load_model().unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("-m FILE"));
+    fn the_built_in_model_runs_if_none_is_named() {
+        for flags in [None, Some("codes".into())] {
+            let args = ModelArgs {
+                model: flags,
+                ..ModelArgs::default()
+            };
+            let loaded = load_detector(&args, Work::Stills).unwrap();
+            assert_eq!(loaded.model_name, "codes");
+            assert!(
+                loaded.labels_summary.starts_with("codes: "),
+                "{}",
+                loaded.labels_summary
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_told_from_names_of_models() {
+        for file in ["a.tflite", "a.ONNX", "models/a", "./a", "/a", "../a", "a/"] {
+            assert!(looks_like_a_file(file), "{file}");
+        }
+        for name in ["a", "coco-ssd-mobilenet-v1", "a.b", "mobilenet_v1_0.25"] {
+            assert!(!looks_like_a_file(name), "{name}");
+        }
+        let missing = load_model(Some(Path::new("no-such.tflite"))).unwrap_err();
+        assert!(
+            missing
+                .to_string()
+                .starts_with("cannot read no-such.tflite"),
+            "{missing}"
+        );
     }
 }

@@ -1,14 +1,19 @@
 //! The command line: one file a command.
 
+mod access;
 mod bench;
 mod config;
 pub mod detect;
 mod doctor;
 pub mod infer;
 mod inspect;
+mod journal;
 pub mod load;
+mod models;
 pub mod npy;
+mod reload;
 mod run;
+mod service;
 mod status;
 mod terminal;
 
@@ -48,6 +53,13 @@ enum Command {
     Inspect(inspect::Args),
     /// Tell what this machine has: CPU, kernels, cameras, health
     Doctor(doctor::Args),
+    /// List and pull public models, which `-m` takes by name
+    ///
+    /// They are kept in the folder that EYAS_CACHE names, else in `models` in systemd's CACHE_DIRECTORY, else in
+    /// `eyas/models` in XDG_CACHE_HOME or ~/.cache. EYAS_MODELS=FILE puts another list in place of eyas's own, in the
+    /// form of its models/models.toml. HTTPS_PROXY and NO_PROXY are respected.
+    #[command(subcommand)]
+    Models(models::Models),
 }
 
 /// Parses the arguments, runs the command, reports its error. The exit code is 0 when done, 1 when it failed, 2 for
@@ -70,12 +82,13 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         if is_closed_stdout(&error) {
             return ExitCode::SUCCESS;
         }
-        terminal::write_over_line(&format!("error: {error}\n"));
+        terminal::say(log::Level::Error, &format!("error: {error}"));
         ExitCode::from(error.exit_code())
     })
 }

@@ -10,9 +10,12 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
 use super::load::{LoadedDetector, Work, load_detector};
+use super::reload::{Next, Reload, Request, detect_with};
+use super::service;
 use super::status::{self, Seen};
 use super::terminal::{self, RawMode};
 use crate::error::{Error, Result};
@@ -20,7 +23,7 @@ use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
 use crate::sink::snapshot::SnapshotSink;
-use crate::sink::web::{About, WebSink};
+use crate::sink::web::{About, Page, WebSink};
 use crate::source;
 use crate::telemetry::Telemetry;
 
@@ -29,14 +32,15 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// 128 + SIGINT, as shells count.
 const INTERRUPTED: i32 = 130;
 
-/// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end.
+/// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end. SIGHUP reloads threshold,
+/// labels and model, or ends the run where it means that the terminal has gone.
 pub fn run(args: Args) -> Result<()> {
-    let settings = Settings::resolve(args)?;
+    let settings = Settings::resolve(args.clone())?;
     let loaded = load_detector(&settings.model, Work::Live)?;
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));
-    let mut sinks = open_sinks(
+    let Outputs { mut sinks, page } = open_sinks(
         &settings,
         source.name(),
         &loaded,
@@ -46,7 +50,14 @@ pub fn run(args: Args) -> Result<()> {
     )?;
     sinks.push(Box::new(seen.clone()));
 
-    let signals = Watcher::signals(&stop)?;
+    let next = Next::default();
+    let reload = Reload {
+        args,
+        settings: settings.clone(),
+        threshold: loaded.threshold,
+        next: next.clone(),
+    };
+    let signals = Watcher::signals(&stop, reload.start()?)?;
     // Lines of events on a terminal in raw mode would run down like stairs.
     let keys_free = settings.source != "-"
         && !settings.source.starts_with("raw:")
@@ -54,11 +65,11 @@ pub fn run(args: Args) -> Result<()> {
         && !(settings.events_to_stdout() && io::stdout().is_terminal());
     let keys = keys_free.then(|| Watcher::keys(&stop)).flatten();
     let ticker = Watcher::status(telemetry.clone(), seen)?;
+    service::ready(&stop);
 
-    let mut detector = loaded.detector;
     let ended = Pipeline {
         source,
-        detect: Box::new(move |frame| detector.detect(frame)),
+        detect: detect_with(loaded.detector, next, page),
         sinks,
         telemetry: telemetry.clone(),
         stop: stop.clone(),
@@ -72,9 +83,16 @@ pub fn run(args: Args) -> Result<()> {
     terminal::clear_line();
     if !pipe_closed.load(Ordering::Relaxed) {
         let text = status::summary(&telemetry.snapshot());
-        terminal::write_over_line(&format!("{text}\n"));
+        terminal::say(log::Level::Info, &text);
     }
     ended
+}
+
+/// Where results go.
+struct Outputs {
+    sinks: Vec<Box<dyn Sink>>,
+    /// A handle to the live page, if there is one.
+    page: Option<Page>,
 }
 
 fn open_sinks(
@@ -84,16 +102,20 @@ fn open_sinks(
     telemetry: &Arc<Telemetry>,
     stop: &Stop,
     pipe_closed: &Arc<AtomicBool>,
-) -> Result<Vec<Box<dyn Sink>>> {
+) -> Result<Outputs> {
     let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    let mut page = None;
     if let Some(listen) = settings.listen {
         let about = About {
             model: loaded.model_name.clone(),
             engine: loaded.engine_summary.clone(),
             source: source_name.into(),
         };
-        let web = WebSink::start(listen, about, loaded.threshold.clone(), telemetry.clone())?;
-        log::info!("live page: http://{}/", web.address());
+        let door = Door::new(listen, settings.token_file.as_deref())?;
+        let threshold = loaded.threshold.clone();
+        let web = WebSink::start(listen, door.token(), about, threshold, telemetry.clone())?;
+        door.announce(web.address());
+        page = Some(web.page());
         sinks.push(Box::new(web));
     }
     if let Some(target) = &settings.events {
@@ -106,7 +128,7 @@ fn open_sinks(
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));
     }
-    Ok(sinks)
+    Ok(Outputs { sinks, page })
 }
 
 /// A thread beside the pipeline. Dropping it ends the thread.
@@ -134,13 +156,19 @@ impl Watcher {
         })
     }
 
-    /// The first signal asks to end, the second does not ask.
-    fn signals(stop: &Stop) -> Result<Self> {
+    /// The first signal to end asks, the second does not ask. SIGHUP asks for a reload, unless eyas belongs to a terminal:
+    /// then it says that nobody is there any more.
+    fn signals(stop: &Stop, reload: Request) -> Result<Self> {
+        let on_terminal = io::stdin().is_terminal() || io::stderr().is_terminal();
         let mut signals =
             Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::io("listen for signals"))?;
         let (handle, stop) = (signals.handle(), stop.clone());
         Self::spawn("signals", End::Signals(handle), move || {
-            for _ in signals.forever() {
+            for signal in signals.forever() {
+                if signal == SIGHUP && !on_terminal {
+                    reload.send();
+                    continue;
+                }
                 if stop.is_stopped() {
                     terminal::restore();
                     std::process::exit(INTERRUPTED);
@@ -165,9 +193,16 @@ impl Watcher {
         watcher.ok()
     }
 
+    /// The status goes to systemd where it listens (a line for the journal now and then would only wear the disk), else
+    /// to stderr.
     fn status(telemetry: Arc<Telemetry>, seen: Seen) -> Result<Self> {
         let on_terminal = io::stderr().is_terminal();
         let (sender, dropped) = mpsc::channel();
+        if service::is_supervised() {
+            return Self::spawn("service", End::Dropped(Some(sender)), move || {
+                service::watch(&telemetry, &seen, &dropped);
+            });
+        }
         let interval = if on_terminal {
             TERMINAL_INTERVAL
         } else {

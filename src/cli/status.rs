@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::detect::Detection;
 use crate::error::Result;
 use crate::sink::{Delivery, Scene, Sink};
+use crate::telemetry::system::SystemReading;
 use crate::telemetry::{Snapshot, SourceState};
 
 /// What is on the newest scene, in words: `2 cat, 1 dog`.
@@ -75,29 +76,45 @@ pub(super) fn line(snapshot: &Snapshot, seen: &Seen) -> String {
         push(&mut line, format_args!("age {:.0} ms", age * 1e3));
     }
     push(&mut line, format_args!("dropped {}", snapshot.dropped));
-    let system = &snapshot.system;
-    if let Some(cpu) = system.process_cpu_percent {
-        push(&mut line, format_args!("cpu {cpu:.0} %"));
-    }
-    if let Some(rss) = system.rss_bytes {
-        push(
-            &mut line,
-            format_args!("{:.0} MiB", rss as f64 / 1_048_576.0),
-        );
-    }
-    if let Some(celsius) = system.temperature_celsius {
-        push(&mut line, format_args!("{celsius:.0} °C"));
-    }
-    if system
-        .throttling
-        .is_some_and(|flags| flags.throttled || flags.under_voltage)
-    {
-        line.push_str(" | throttled");
+    push_machine(&mut line, &snapshot.system);
+    if snapshot.duty_percent < 100 {
+        let percent = snapshot.duty_percent;
+        push(&mut line, format_args!("slowed to {percent} %"));
     }
     if snapshot.inferred > 0 {
         push(&mut line, format_args!("{}", seen.text()));
     }
     line
+}
+
+fn push_machine(line: &mut String, system: &SystemReading) {
+    if let Some(cpu) = system.process_cpu_percent {
+        push(line, format_args!("cpu {cpu:.0} %"));
+    }
+    if let Some(cpu) = system.cpu_percent {
+        push(line, format_args!("machine {cpu:.0} %"));
+    }
+    let mebibytes = |bytes: u64| bytes as f64 / 1_048_576.0;
+    if let Some(rss) = system.rss_bytes {
+        push(line, format_args!("{:.0} MiB", mebibytes(rss)));
+    }
+    if let Some(free) = system.memory_available_bytes {
+        push(line, format_args!("{:.0} MiB free", mebibytes(free)));
+    }
+    if let Some(written) = system.written_bytes.filter(|&bytes| bytes >= 1 << 20) {
+        push(line, format_args!("{:.0} MiB written", mebibytes(written)));
+    }
+    if let Some(celsius) = system.temperature_celsius {
+        push(line, format_args!("{celsius:.0} °C"));
+    }
+    if let Some(flags) = system.throttling {
+        let (now, past) = (flags.now.words(), flags.since_boot.words());
+        if !now.is_empty() {
+            push(line, format_args!("{now}"));
+        } else if !past.is_empty() {
+            push(line, format_args!("earlier {past}"));
+        }
+    }
 }
 
 fn push(line: &mut String, part: std::fmt::Arguments<'_>) {
@@ -138,6 +155,32 @@ mod tests {
     use super::*;
     use crate::detect::BoundingBox;
     use crate::telemetry::Telemetry;
+    use crate::telemetry::system::Throttling;
+
+    #[test]
+    fn the_machine_is_told_as_far_as_it_is_known() {
+        let told = |reading: &SystemReading| {
+            let mut line = String::new();
+            push_machine(&mut line, reading);
+            line
+        };
+        let mut reading = SystemReading::default();
+        assert_eq!(told(&reading), "");
+        reading.process_cpu_percent = Some(90.4);
+        reading.cpu_percent = Some(30.0);
+        reading.rss_bytes = Some(20 << 20);
+        reading.memory_available_bytes = Some(400 << 20);
+        reading.written_bytes = Some(4096);
+        reading.temperature_celsius = Some(61.2);
+        let usual = " | cpu 90 % | machine 30 % | 20 MiB | 400 MiB free | 61 °C";
+        assert_eq!(told(&reading), usual);
+        reading.written_bytes = Some(3 << 20);
+        assert!(told(&reading).contains(" | 3 MiB written | 61"));
+        reading.throttling = Some(Throttling::from_bits(0x5_0000));
+        assert!(told(&reading).ends_with(" | earlier under voltage, throttled"));
+        reading.throttling = Some(Throttling::from_bits(0x5_0001));
+        assert!(told(&reading).ends_with(" °C | under voltage"));
+    }
 
     #[test]
     fn line_and_summary_tell_what_there_is() {
@@ -157,7 +200,9 @@ mod tests {
             bounding_box: BoundingBox::default(),
         };
         *seen.0.lock().unwrap() = counts(&[found("cat"), found("dog"), found("cat")]);
+        telemetry.set_duty(50);
         let text = line(&telemetry.snapshot(), &seen);
+        assert!(text.contains("| slowed to 50 % |"), "{text}");
         assert!(text.ends_with("| 2 cat, 1 dog"), "{text}");
         assert!(text.contains("| p50 10.1 ms p99 10.1 ms | age "), "{text}");
         assert!(!text.contains("°C"), "{text}");

@@ -1,16 +1,21 @@
-//! Logs, the status line and keys share one terminal.
+//! Logs, the status line and keys share one terminal, or systemd's journal in its place.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossterm::event::{Event, KeyCode, KeyModifiers};
+use log::Level;
+
+use super::journal;
 
 /// Whether a status line without a line break stands on the terminal.
 static LINE_SHOWN: Mutex<bool> = Mutex::new(false);
 /// In raw mode a line feed does not return the carriage.
 static RAW: AtomicBool = AtomicBool::new(false);
+
+static TO_JOURNAL: LazyLock<bool> = LazyLock::new(journal::takes_stderr);
 
 const CLEAR_LINE: &str = "\r\x1b[K";
 const KEY_POLL: Duration = Duration::from_millis(100);
@@ -23,12 +28,27 @@ pub(super) fn start_logging() {
         env_logger::WriteStyle::Never
     };
     let environment = env_logger::Env::default().default_filter_or("info");
-    // A second start, as tests do, keeps the first.
-    let _ = env_logger::Builder::from_env(environment)
+    let mut builder = env_logger::Builder::from_env(environment);
+    builder
         .format_target(false)
         .write_style(style)
-        .target(env_logger::Target::Pipe(Box::new(LogWriter)))
-        .try_init();
+        .target(env_logger::Target::Pipe(Box::new(LogWriter)));
+    if *TO_JOURNAL {
+        builder.format(|line, record| {
+            line.write_all(journal::lines(record.level(), &record.args().to_string()).as_bytes())
+        });
+    }
+    // A second start, as tests do, keeps the first.
+    let _ = builder.try_init();
+}
+
+/// Writes a line to stderr in place of the status line, whatever `RUST_LOG` says.
+pub(super) fn say(level: Level, text: &str) {
+    if *TO_JOURNAL {
+        write_over_line(&journal::lines(level, text));
+    } else {
+        write_over_line(&format!("{text}\n"));
+    }
 }
 
 struct LogWriter;

@@ -1,6 +1,7 @@
 //! A file becomes a [`Graph`], with what the file says about its labels and its input.
 
 mod content;
+pub mod hub;
 pub mod labels;
 mod onnx;
 mod tflite;
@@ -29,7 +30,7 @@ pub enum Program {
 /// What a file says beside its operators.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// Text of the label file packed into the model.
+    /// Text of the label file packed into the model, or of the one that belongs to the model of this name.
     pub labels: Option<String>,
     /// How pixels of 0 to 255 become the model's real-valued input.
     pub normalization: Option<Normalization>,

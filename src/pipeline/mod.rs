@@ -1,8 +1,10 @@
 //! Threads between sources, detection and sinks.
 //!
 //! One thread captures, one detects, each sink has one of its own, and the caller's thread watches over them. A frame
-//! of a live source waits in a slot that a newer one replaces; the frames of any other source wait for their turn.
+//! of a live source waits in a slot that a newer one replaces; the frames of any other source wait for their turn. When
+//! the machine gets hot, detection rests between frames.
 
+mod governor;
 mod queue;
 mod stop;
 mod workers;
@@ -19,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::sink::{Delivery, Sink};
 use crate::source::{Frame, FrameSource};
 use crate::telemetry::{SourceState, Telemetry};
+use governor::{Duty, Governor};
 use queue::Queue;
 use workers::{SinkQueue, capture, consume, infer};
 
@@ -71,6 +74,7 @@ impl Pipeline {
             sinks: Vec::new(),
             stop: self.stop.clone(),
             telemetry: self.telemetry.clone(),
+            duty: Arc::default(),
         };
         let waker = events.clone();
         self.stop.on_stop(move || {
@@ -93,6 +97,7 @@ struct Threads {
     sinks: Vec<SinkQueue>,
     stop: Stop,
     telemetry: Arc<Telemetry>,
+    duty: Arc<Duty>,
 }
 
 impl Threads {
@@ -114,14 +119,14 @@ impl Threads {
                 Ok(())
             })?;
         }
-        let (sinks, frames) = (self.sinks.clone(), self.frames.clone());
+        let (sinks, frames, duty) = (self.sinks.clone(), self.frames.clone(), self.duty.clone());
         let (telemetry, detect, limit) = (
             self.telemetry.clone(),
             pipeline.detect,
             pipeline.frame_limit,
         );
         self.spawn(Role::Inference, "inference", events, move || {
-            infer(detect, &frames, &sinks, &telemetry, limit)
+            infer(detect, &frames, &sinks, &telemetry, &duty, limit)
         })?;
         let (frames, telemetry, stop, source) = (
             self.frames.clone(),
@@ -160,12 +165,13 @@ impl Threads {
         let mut end_asked = None;
         let mut inference_ended = None;
         let mut next_sample = Instant::now();
+        let mut governor = Governor::default();
         if outcome.is_err() {
             self.stop.stop();
         }
         while self.waits(end_asked, inference_ended) {
             if Instant::now() >= next_sample {
-                self.telemetry.sample_system();
+                self.govern(&mut governor);
                 next_sample = Instant::now() + SAMPLE_INTERVAL;
             }
             let ending = end_asked.is_some() || inference_ended.is_some();
@@ -198,6 +204,24 @@ impl Threads {
             log::warn!("{role:?} did not end in {PATIENCE:?} and is left behind");
         }
         outcome
+    }
+
+    /// Looks at the machine and slows detection down if it is too hot.
+    fn govern(&self, governor: &mut Governor) {
+        let reading = self.telemetry.sample_system();
+        let Some(percent) = governor.observe(&reading, Instant::now()) else {
+            return;
+        };
+        self.duty.set(percent);
+        self.telemetry.set_duty(percent);
+        let celsius = reading.temperature_celsius.unwrap_or_default();
+        if percent == 100 {
+            log::info!("{celsius:.0} °C: detection runs at full speed again");
+        } else {
+            log::warn!(
+                "{celsius:.0} °C: detection runs {percent} % of the time, before the firmware slows all down"
+            );
+        }
     }
 
     /// Whether some thread is still worth waiting for.

@@ -274,3 +274,26 @@ fn no_signal_is_a_state_that_passes() {
         ]
     );
 }
+
+#[test]
+fn a_hot_machine_slows_detection_down_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let firmware = root.path().join("sys/devices/platform/soc/soc:firmware");
+    let zone = root.path().join("sys/class/thermal/thermal_zone0");
+    for folder in [&firmware, &zone] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::fs::write(firmware.join("get_throttled"), "0").unwrap();
+    std::fs::write(zone.join("temp"), "78000").unwrap();
+    let mut pipeline = pipeline(counted(u64::MAX, true, MILLI), MILLI);
+    pipeline.telemetry = Arc::new(Telemetry::at(root.path()));
+    let (telemetry, stop) = (pipeline.telemetry.clone(), pipeline.stop.clone());
+    let runner = std::thread::spawn(move || pipeline.run());
+    let start = Instant::now();
+    while telemetry.snapshot().duty_percent == 100 && start.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(MILLI);
+    }
+    stop.stop();
+    runner.join().unwrap().unwrap();
+    assert_eq!(telemetry.snapshot().duty_percent, 75);
+}

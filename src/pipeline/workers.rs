@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::governor::Duty;
 use super::queue::Queue;
 use super::{Detect, Stop};
 use crate::error::{Error, Result};
@@ -69,17 +70,20 @@ pub(super) fn capture(
     Ok(())
 }
 
-/// Detects on frames until no more come or the limit is reached.
+/// Detects on frames until no more come or the limit is reached. Rests after each as `duty` says: before the next frame
+/// is taken, which is the newest then.
 pub(super) fn infer(
     mut detect: Detect,
     frames: &Queue<Frame>,
     sinks: &[SinkQueue],
     telemetry: &Telemetry,
+    duty: &Duty,
     limit: Option<u64>,
 ) -> Result<()> {
     let mut inferred = 0;
     while limit.is_none_or(|limit| inferred < limit) {
         let Some(frame) = frames.pop() else { break };
+        let began = Instant::now();
         telemetry.inference_began();
         let detected = detect(&frame)?;
         telemetry.stages.preprocess.record(detected.preprocess);
@@ -97,6 +101,7 @@ pub(super) fn infer(
             let dropped = sink.scenes.push_newest(scene.clone()).unwrap_or(0);
             sink.counters.dropped(dropped);
         }
+        std::thread::sleep(duty.rest(began.elapsed()));
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ mod prometheus;
 pub mod rate;
 pub mod system;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,9 @@ pub struct Telemetry {
     captured: AtomicU64,
     inferred: AtomicU64,
     dropped: AtomicU64,
+    /// How often the source said that there is no signal while no frame waited.
+    idle: AtomicU64,
+    duty_percent: AtomicU32,
     pub stages: Stages,
     recent: Mutex<Recent>,
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
@@ -100,6 +104,8 @@ impl Default for Telemetry {
             captured: AtomicU64::new(0),
             inferred: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            idle: AtomicU64::new(0),
+            duty_percent: AtomicU32::new(100),
             stages: Stages::default(),
             recent: Mutex::new(Recent {
                 captured: Rate::default(),
@@ -116,6 +122,14 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
+    /// Reads the machine's files under `root` in place of `/`, and asks no program.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            system: Mutex::new(System::at(root)),
+            ..Self::default()
+        }
+    }
+
     /// Counts a frame that the source delivered.
     pub fn frame_captured(&self) {
         let now = Instant::now();
@@ -150,9 +164,12 @@ impl Telemetry {
         recent.waiting_since = None;
     }
 
-    /// Sets the state of the source; `true` if it was another one.
+    /// Sets the state of the source; `true` if it was another one. A source without signal says so again and again.
     pub fn set_source(&self, state: SourceState) -> bool {
         let mut recent = lock(&self.recent);
+        if matches!(state, SourceState::NoSignal { .. }) && recent.waiting_since.is_none() {
+            self.idle.fetch_add(1, Ordering::Relaxed);
+        }
         let changed = std::mem::discriminant(&recent.source) != std::mem::discriminant(&state);
         recent.source = state;
         changed
@@ -171,14 +188,28 @@ impl Telemetry {
     }
 
     /// Looks at the machine. To be called about once a second; [`Telemetry::snapshot`] tells the last reading.
-    pub fn sample_system(&self) {
+    pub fn sample_system(&self) -> SystemReading {
         let reading = lock(&self.system).read();
-        *lock(&self.reading) = reading;
+        *lock(&self.reading) = reading.clone();
+        reading
+    }
+
+    /// Detection may take so many percent of the time from now on.
+    pub fn set_duty(&self, percent: u32) {
+        self.duty_percent.store(percent, Ordering::Relaxed);
     }
 
     /// Frames inferred so far.
     pub fn inferred(&self) -> u64 {
         self.inferred.load(Ordering::Relaxed)
+    }
+
+    /// A number that grows as long as the run gets on: with each inferred frame and, because a lost camera is a state
+    /// and no failure, each time that the source says again that there is no signal and no frame waits for detection.
+    /// The thread that tries the camera says it from its own loop, so a number that stands still means that either that
+    /// loop or detection hangs.
+    pub fn progress(&self) -> u64 {
+        self.inferred() + self.idle.load(Ordering::Relaxed)
     }
 
     /// Whether frames wait and none was inferred for ten seconds.
@@ -219,6 +250,7 @@ impl Telemetry {
             preprocess: StageSnapshot::of(&self.stages.preprocess),
             inference: StageSnapshot::of(&self.stages.inference),
             decode: StageSnapshot::of(&self.stages.decode),
+            duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
             system: lock(&self.reading).clone(),
         }
@@ -251,6 +283,8 @@ pub struct Snapshot {
     pub preprocess: StageSnapshot,
     pub inference: StageSnapshot,
     pub decode: StageSnapshot,
+    /// Share of the time that detection may take: less than 100 while the machine is too hot.
+    pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
     pub system: SystemReading,
 }
@@ -260,6 +294,7 @@ pub struct Snapshot {
 pub struct StageSnapshot {
     pub count: u64,
     pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
     pub p99_ms: Option<f64>,
 }
 
@@ -272,6 +307,7 @@ impl StageSnapshot {
         Self {
             count: histogram.count(),
             p50_ms: millis(0.5),
+            p90_ms: millis(0.9),
             p99_ms: millis(0.99),
         }
     }
@@ -324,6 +360,31 @@ mod tests {
         assert!(snapshot.age_seconds.is_some());
         let json = serde_json::to_value(&snapshot).unwrap();
         assert_eq!(json["source"]["state"], "live");
+    }
+
+    #[test]
+    fn frames_are_progress_and_so_is_a_camera_that_is_tried_in_vain() {
+        let telemetry = Telemetry::default();
+        let mut last = telemetry.progress();
+        let mut advanced = || {
+            let before = std::mem::replace(&mut last, telemetry.progress());
+            telemetry.progress() > before
+        };
+        let lost = || SourceState::NoSignal {
+            reason: "unplugged".into(),
+        };
+        telemetry.set_source(SourceState::Live);
+        telemetry.frame_captured();
+        assert!(!advanced(), "captured is not inferred");
+        telemetry.set_source(lost());
+        assert!(!advanced(), "a frame waits");
+        telemetry.frame_inferred(Instant::now());
+        assert!(advanced());
+        for _ in 0..2 {
+            telemetry.set_source(lost());
+            assert!(advanced());
+        }
+        assert!(!advanced());
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
         snapshot.age_seconds,
     );
     text.gauge(
+        "governor_duty_ratio",
+        "Share of the time that detection may take; less than 1 while the machine is too hot.",
+        Some(f64::from(snapshot.duty_percent) / 100.0),
+    );
+    text.gauge(
         "uptime_seconds",
         "Time since the run started.",
         Some(snapshot.uptime_seconds),
@@ -120,22 +125,32 @@ fn system(text: &mut Text, snapshot: &Snapshot) {
         "Temperature of the processor.",
         system.temperature_celsius,
     );
+    if let Some(bytes) = system.written_bytes {
+        text.counter(
+            "process_written_bytes_total",
+            "Bytes that the process has had written to disks.",
+            bytes,
+        );
+    }
     let Some(flags) = system.throttling else {
         return;
     };
-    text.head(
-        "throttled",
-        "gauge",
-        "1 while the Raspberry Pi's firmware reports the reason.",
-    );
-    for (reason, set) in [
-        ("under_voltage", flags.under_voltage),
-        ("frequency_capped", flags.frequency_capped),
-        ("throttled", flags.throttled),
-        ("soft_temperature_limit", flags.soft_temperature_limit),
-        ("occurred_since_boot", flags.occurred),
+    for (name, help, flags) in [
+        (
+            "throttled",
+            "1 while the Raspberry Pi's firmware reports the reason.",
+            flags.now,
+        ),
+        (
+            "throttled_since_boot",
+            "1 if the firmware has reported the reason since the machine was started.",
+            flags.since_boot,
+        ),
     ] {
-        text.labelled("throttled", "reason", reason, u8::from(set));
+        text.head(name, "gauge", help);
+        for (reason, set) in flags.named() {
+            text.labelled(name, "reason", reason, u8::from(set));
+        }
     }
 }
 
@@ -264,6 +279,25 @@ mod tests {
             samples["eyas_stage_duration_seconds_count{stage=\"inference\"}"],
             2.0
         );
+    }
+
+    #[test]
+    fn heat_and_its_consequences_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let firmware = root.path().join("sys/devices/platform/soc/soc:firmware");
+        std::fs::create_dir_all(&firmware).unwrap();
+        std::fs::write(firmware.join("get_throttled"), "50004").unwrap();
+        let telemetry = Telemetry::at(root.path());
+        telemetry.sample_system();
+        telemetry.set_duty(75);
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples["eyas_governor_duty_ratio"], 0.75);
+        let flag =
+            |name: &str, reason: &str| samples[&format!("eyas_{name}{{reason=\"{reason}\"}}")];
+        assert_eq!(flag("throttled", "throttled"), 1.0);
+        assert_eq!(flag("throttled", "under_voltage"), 0.0);
+        assert_eq!(flag("throttled_since_boot", "under_voltage"), 1.0);
+        assert_eq!(flag("throttled_since_boot", "frequency_capped"), 0.0);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct SystemReading {
     pub cpu_percent: Option<f64>,
     pub memory_total_bytes: Option<u64>,
     pub memory_available_bytes: Option<u64>,
+    /// What this process has had written to disks.
+    pub written_bytes: Option<u64>,
     pub temperature_celsius: Option<f64>,
     pub throttling: Option<Throttling>,
 }
@@ -32,30 +34,62 @@ pub struct SystemReading {
 /// The flags of the Raspberry Pi's firmware (`vcgencmd get_throttled`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Throttling {
+    pub now: ThrottleFlags,
+    /// What has been since the machine was started.
+    pub since_boot: ThrottleFlags,
+}
+
+/// Why the firmware slows the processor down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ThrottleFlags {
     pub under_voltage: bool,
     pub frequency_capped: bool,
     pub throttled: bool,
     pub soft_temperature_limit: bool,
-    /// Any of the four since the machine was started.
-    pub occurred: bool,
 }
 
 impl Throttling {
     /// Bits 0 to 3 are the present state, bits 16 to 19 the same since boot (Raspberry Pi documentation, `vcgencmd`).
+    pub fn from_bits(bits: u64) -> Self {
+        Self {
+            now: ThrottleFlags::from_bits(bits),
+            since_boot: ThrottleFlags::from_bits(bits >> 16),
+        }
+    }
+}
+
+impl ThrottleFlags {
     fn from_bits(bits: u64) -> Self {
         Self {
             under_voltage: bits & 1 != 0,
             frequency_capped: bits & 2 != 0,
             throttled: bits & 4 != 0,
             soft_temperature_limit: bits & 8 != 0,
-            occurred: bits & 0xf_0000 != 0,
         }
+    }
+
+    /// The flags by name.
+    pub fn named(self) -> [(&'static str, bool); 4] {
+        [
+            ("under_voltage", self.under_voltage),
+            ("frequency_capped", self.frequency_capped),
+            ("throttled", self.throttled),
+            ("soft_temperature_limit", self.soft_temperature_limit),
+        ]
+    }
+
+    /// The flags that are set, in words: `under voltage, throttled`. Empty if none is.
+    pub fn words(self) -> String {
+        let set = self.named().into_iter().filter(|(_, set)| *set);
+        let names: Vec<_> = set.map(|(name, _)| name.replace('_', " ")).collect();
+        names.join(", ")
     }
 }
 
 /// Looks at `/proc` and `/sys`, and remembers the last look for percentages.
 #[derive(Debug)]
 pub struct System {
+    root: PathBuf,
     last_process: Option<(Instant, f64)>,
     last_machine: Option<(u64, u64)>,
     throttled_file: Option<PathBuf>,
@@ -65,26 +99,43 @@ pub struct System {
 #[derive(Debug)]
 enum Vcgencmd {
     Untried,
+    /// It is not there, gave no answer in time, or must not be asked.
     Absent,
-    Answered { at: Instant, bits: u64 },
+    Answered {
+        at: Instant,
+        bits: u64,
+    },
 }
 
 impl Default for System {
     fn default() -> Self {
         Self {
-            last_process: None,
-            last_machine: None,
-            throttled_file: find_throttled_file(Path::new("/sys/devices/platform")),
             vcgencmd: Vcgencmd::Untried,
+            ..Self::at(Path::new("/"))
         }
     }
 }
 
 impl System {
+    /// Reads the files of `proc` and `sys` under `root`, and asks no program.
+    pub fn at(root: &Path) -> Self {
+        Self {
+            root: root.into(),
+            last_process: None,
+            last_machine: None,
+            throttled_file: find_throttled_file(&root.join("sys/devices/platform")),
+            vcgencmd: Vcgencmd::Absent,
+        }
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        read_text(self.root.join(path))
+    }
+
     /// A reading. May take half a second where `vcgencmd` hangs.
     pub fn read(&mut self) -> SystemReading {
-        let status = read_text("/proc/self/status");
-        let memory = read_text("/proc/meminfo");
+        let status = self.text("proc/self/status");
+        let memory = self.text("proc/meminfo");
         SystemReading {
             process_cpu_percent: self.process_cpu(),
             rss_bytes: status.as_deref().and_then(|text| kib_of(text, "VmRSS:")),
@@ -94,7 +145,12 @@ impl System {
             memory_available_bytes: memory
                 .as_deref()
                 .and_then(|text| kib_of(text, "MemAvailable:")),
-            temperature_celsius: read_text("/sys/class/thermal/thermal_zone0/temp")
+            written_bytes: self
+                .text("proc/self/io")
+                .as_deref()
+                .and_then(|text| number_of(text, "write_bytes:")),
+            temperature_celsius: self
+                .text("sys/class/thermal/thermal_zone0/temp")
                 .as_deref()
                 .and_then(parse_temperature),
             throttling: self.throttled_bits().map(Throttling::from_bits),
@@ -102,7 +158,7 @@ impl System {
     }
 
     fn process_cpu(&mut self) -> Option<f64> {
-        let seconds = process_cpu_seconds(&read_text("/proc/self/stat")?)?;
+        let seconds = process_cpu_seconds(&self.text("proc/self/stat")?)?;
         let now = Instant::now();
         let (then, before) = self.last_process.replace((now, seconds))?;
         let elapsed = (now - then).as_secs_f64();
@@ -110,7 +166,7 @@ impl System {
     }
 
     fn machine_cpu(&mut self) -> Option<f64> {
-        let (busy, total) = machine_ticks(&read_text("/proc/stat")?)?;
+        let (busy, total) = machine_ticks(&self.text("proc/stat")?)?;
         let (busy_before, total_before) = self.last_machine.replace((busy, total))?;
         let elapsed = total.saturating_sub(total_before);
         (elapsed > 0).then(|| 100.0 * busy.saturating_sub(busy_before) as f64 / elapsed as f64)
@@ -151,9 +207,13 @@ fn read_text(path: impl AsRef<Path>) -> Option<String> {
 
 /// The value of a `Key:   123 kB` line, in bytes.
 fn kib_of(text: &str, key: &str) -> Option<u64> {
+    number_of(text, key)?.checked_mul(1024)
+}
+
+/// The number of a line that begins with `key`.
+fn number_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// User and system time of `/proc/self/stat`. The process's name stands in parentheses and may hold spaces.
@@ -247,6 +307,10 @@ mod tests {
             kib_of("VmHWM:\t  20 kB\nVmRSS:\t 10 kB\n", "VmRSS:"),
             Some(10_240)
         );
+        assert_eq!(
+            number_of("wchar: 9\nwrite_bytes: 4096\n", "write_bytes:"),
+            Some(4096)
+        );
         assert_eq!(parse_temperature("48312\n"), Some(48.312));
         assert_eq!(parse_temperature("-274000"), None);
         for broken in ["", "x", "1 (", "cpu"] {
@@ -260,9 +324,16 @@ mod tests {
     fn throttling_flags_are_told_apart() {
         let bits = parse_vcgencmd("throttled=0x50005\n").unwrap();
         let flags = Throttling::from_bits(bits);
-        assert!(flags.under_voltage && flags.throttled && flags.occurred);
-        assert!(!flags.frequency_capped && !flags.soft_temperature_limit);
-        assert!(!Throttling::from_bits(0).occurred);
+        assert!(flags.now.under_voltage && flags.now.throttled);
+        assert!(!flags.now.frequency_capped && !flags.now.soft_temperature_limit);
+        assert_eq!(flags.now, flags.since_boot);
+        assert_eq!(flags.now.words(), "under voltage, throttled");
+        let past = Throttling::from_bits(0xa_0000);
+        assert_eq!(past.now.words(), "");
+        assert_eq!(
+            past.since_boot.words(),
+            "frequency capped, soft temperature limit"
+        );
         assert_eq!(parse_vcgencmd("error=1 error_msg=\"\""), None);
     }
 
@@ -276,6 +347,39 @@ mod tests {
         assert_eq!(
             find_throttled_file(platform.path()),
             Some(folder.join("get_throttled"))
+        );
+    }
+
+    #[test]
+    fn a_machine_is_read_from_the_files_under_its_root() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let file = root.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        assert_eq!(System::at(root.path()).read(), SystemReading::default());
+        write("proc/self/status", "VmHWM: 30 kB\nVmRSS: 20 kB\n");
+        write("proc/self/io", "write_bytes: 8192\n");
+        write("proc/meminfo", "MemTotal: 4 kB\nMemAvailable: 2 kB\n");
+        write("sys/class/thermal/thermal_zone0/temp", "81500\n");
+        write(
+            "sys/devices/platform/soc/soc:firmware/get_throttled",
+            "e0008\n",
+        );
+        let reading = System::at(root.path()).read();
+        assert_eq!(
+            reading,
+            SystemReading {
+                rss_bytes: Some(20_480),
+                peak_rss_bytes: Some(30_720),
+                memory_total_bytes: Some(4096),
+                memory_available_bytes: Some(2048),
+                written_bytes: Some(8192),
+                temperature_celsius: Some(81.5),
+                throttling: Some(Throttling::from_bits(0xe_0008)),
+                ..SystemReading::default()
+            }
         );
     }
 

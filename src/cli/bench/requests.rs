@@ -4,7 +4,7 @@ use std::io::BufRead;
 
 use serde::Serialize;
 
-use super::{Args, MAX_RUNS, isa_of, millis, print_json, time};
+use super::{MAX_RUNS, isa_of, millis, print_json, time};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::telemetry::system::peak_rss_bytes;
@@ -27,11 +27,16 @@ struct Answer {
 }
 
 /// Answers the requests on stdin until it ends.
-pub(super) fn serve(engine: &mut dyn Engine, args: &Args, macs: u64) -> Result<()> {
+pub(super) fn serve(
+    engine: &mut dyn Engine,
+    model: String,
+    threads: usize,
+    macs: u64,
+) -> Result<()> {
     print_json(&Ready {
-        model: args.model.display().to_string(),
+        model,
         isa: isa_of(&engine.summary()).into(),
-        threads: args.threads,
+        threads,
         macs,
     })?;
     for line in std::io::stdin().lock().lines() {

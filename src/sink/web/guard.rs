@@ -1,20 +1,27 @@
-//! Who may ask: the page itself and programs on this machine, not other sites in the same browser.
+//! What every request passes first: only hosts, clients and sites that the server knows get further.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+use super::access::{Access, Verdict};
 
-/// Refuses requests that a foreign site made the browser send, and sets the headers that every answer carries.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match refusal(request.method(), request.uri(), request.headers()) {
-        Some((status, reason)) => (status, format!("{reason}\n")).into_response(),
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Refuses requests of strangers and those that a foreign site made the browser send, and sets the headers that every
+/// answer carries.
+pub(super) async fn guard(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = match examine(&access, &request) {
+        Some(answer) => answer,
         None => next.run(request).await,
     };
     let headers = response.headers_mut();
@@ -33,18 +40,48 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-fn refusal(method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<(StatusCode, &'static str)> {
+/// The answer to a request that goes no further.
+fn examine(access: &Access, request: &Request) -> Option<Response> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     // RFC 9112, section 3.2.2: an absolute request target overrides the Host header.
     let host = match uri.authority() {
         Some(authority) => authority.as_str(),
         None => text(headers, &header::HOST).unwrap_or(""),
     };
-    if !is_loopback(host) {
-        return Some((
-            StatusCode::MISDIRECTED_REQUEST,
-            "this server answers to localhost, 127.0.0.1 and [::1] only",
-        ));
+    if !access.knows_host(host) {
+        let reason =
+            "this server answers to its addresses, localhost and the machine's name only\n";
+        return Some((StatusCode::MISDIRECTED_REQUEST, reason).into_response());
     }
+    match access.judge(method, uri, headers) {
+        Verdict::Pass => {}
+        Verdict::SignIn { cookie } => {
+            let headers = [
+                (header::LOCATION, "/".to_owned()),
+                (header::SET_COOKIE, cookie),
+            ];
+            return Some((StatusCode::SEE_OTHER, headers).into_response());
+        }
+        Verdict::Unknown => return Some(token_wanted(uri)),
+    }
+    let (status, reason) = foreign(method, headers, host)?;
+    Some((status, format!("{reason}\n")).into_response())
+}
+
+/// A form for people, words for programs.
+fn token_wanted(uri: &Uri) -> Response {
+    let challenge = (header::WWW_AUTHENTICATE, "Bearer");
+    if uri.path() != "/" {
+        let reason = "send the token: `Authorization: Bearer TOKEN`, or open the page with /?token=TOKEN once\n";
+        return (StatusCode::UNAUTHORIZED, [challenge], reason).into_response();
+    }
+    let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
+    let form = include_str!("sign_in.html");
+    (StatusCode::UNAUTHORIZED, [challenge, kind], form).into_response()
+}
+
+/// Why a writing request looks as if a page of another site had sent it.
+fn foreign(method: &Method, headers: &HeaderMap, host: &str) -> Option<(StatusCode, &'static str)> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return None;
     }
@@ -76,65 +113,25 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Whether a `host[:port]` names this machine by a name that no foreign DNS server can answer for.
-fn is_loopback(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, "")) => (address, ""),
-            Some((address, port)) if port.starts_with(':') => (address, &port[1..]),
-            _ => return false,
-        },
-        None => host.split_once(':').unwrap_or((host, "")),
-    };
-    port.bytes().all(|byte| byte.is_ascii_digit())
-        && (name.eq_ignore_ascii_case("localhost")
-            || name
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_loopback_names_are_hosts() {
-        for good in [
-            "localhost",
-            "LOCALHOST:80",
-            "127.0.0.1:8080",
-            "127.8.0.1",
-            "[::1]",
-            "[::1]:8080",
-        ] {
-            assert!(is_loopback(good), "{good}");
+    fn status(method: Method, target: &str, pairs: &[(&'static str, &'static str)]) -> Option<u16> {
+        let access = Access::new(([127, 0, 0, 1], 8080).into(), None);
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in pairs {
+            request = request.header(*name, *value);
         }
-        for bad in [
-            "",
-            "evil.example",
-            "localhost.evil.example",
-            "127.0.0.1.evil.example:8080",
-            "192.168.0.2",
-            "[::2]:80",
-            "[::1",
-            "[::1]evil",
-            "localhost:80@evil",
-        ] {
-            assert!(!is_loopback(bad), "{bad}");
-        }
+        let request = request.body(Default::default()).unwrap();
+        examine(&access, &request).map(|answer| answer.status().as_u16())
     }
 
     #[test]
     fn writes_of_other_sites_are_refused() {
-        let check = |pairs: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            headers.insert("host", HeaderValue::from_static("127.0.0.1:8080"));
-            for (name, value) in pairs {
-                headers.insert(*name, HeaderValue::from_static(value));
-            }
-            refusal(&Method::POST, &Uri::from_static("/api/threshold"), &headers)
-                .map(|(status, _)| status.as_u16())
-        };
+        let host = ("host", "127.0.0.1:8080");
+        let check =
+            |pairs: &[_]| status(Method::POST, "/api/threshold", &[&[host], pairs].concat());
         let json = ("content-type", "application/json; charset=utf-8");
         assert_eq!(check(&[json]), None);
         assert_eq!(check(&[]), Some(415));
@@ -144,14 +141,20 @@ mod tests {
         assert_eq!(check(&[json, ("origin", "null")]), Some(403));
         assert_eq!(check(&[json, ("sec-fetch-site", "cross-site")]), Some(403));
         assert_eq!(check(&[json, ("sec-fetch-site", "same-origin")]), None);
-        assert_eq!(check(&[json, ("host", "evil.example")]), Some(421));
     }
 
     #[test]
     fn absolute_target_names_the_host() {
-        let mut headers = HeaderMap::new();
-        headers.insert("host", HeaderValue::from_static("localhost"));
-        let uri = Uri::from_static("http://evil.example/");
-        assert!(refusal(&Method::GET, &uri, &headers).is_some());
+        let local = [("host", "localhost")];
+        assert_eq!(status(Method::GET, "/", &local), None);
+        assert_eq!(
+            status(Method::GET, "/", &[("host", "evil.example")]),
+            Some(421)
+        );
+        assert_eq!(status(Method::GET, "/", &[]), Some(421));
+        assert_eq!(
+            status(Method::GET, "http://evil.example/", &local),
+            Some(421)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What the sink's thread and the clients share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub(super) struct Hub {
     pub event_clients: Arc<Semaphore>,
     pub threshold: Threshold,
     pub telemetry: Arc<Telemetry>,
-    about: About,
+    about: Mutex<About>,
 }
 
 impl Hub {
@@ -38,7 +38,7 @@ impl Hub {
             event_clients: Arc::new(Semaphore::new(MAX_STREAMS)),
             threshold,
             telemetry,
-            about,
+            about: Mutex::new(about),
         }
     }
 
@@ -69,14 +69,26 @@ impl Hub {
         Ok(bytes)
     }
 
+    /// Another model runs from now on.
+    pub fn set_model(&self, model: &str, engine: &str) {
+        let mut about = self.about();
+        about.model = model.into();
+        about.engine = engine.into();
+    }
+
+    fn about(&self) -> MutexGuard<'_, About> {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The body of `/api/status`.
     pub fn status(&self) -> String {
         let scene = self.scene();
+        let about = self.about().clone();
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
-            model: &self.about.model,
-            engine: &self.about.engine,
-            source_name: &self.about.source,
+            model: &about.model,
+            engine: &about.engine,
+            source_name: &about.source,
             confidence: self.threshold.get(),
             healthy: !self.telemetry.is_stuck(),
             snapshot: self.telemetry.snapshot(),

@@ -38,6 +38,10 @@ function percent(value) {
   return value === null ? "–" : `${value.toFixed(0)} %`;
 }
 
+function mebibytes(bytes) {
+  return `${(bytes / 1048576).toFixed(0)} MiB`;
+}
+
 function duration(seconds) {
   if (seconds === null) return "–";
   return seconds < 10 ? `${(seconds * 1000).toFixed(0)} ms` : `${seconds.toFixed(0)} s`;
@@ -101,18 +105,29 @@ function showThreshold(confidence) {
 function showMachine(system) {
   text("cpu", percent(system.process_cpu_percent));
   text("machine", percent(system.cpu_percent));
-  const bytes = system.rss_bytes;
-  text("memory", bytes === null ? "–" : `${(bytes / 1048576).toFixed(0)} MiB`);
+  text("memory", system.rss_bytes === null ? "–" : mebibytes(system.rss_bytes));
+  const free = system.memory_available_bytes;
+  text("free", free === null ? "–" : mebibytes(free));
   const celsius = system.temperature_celsius;
   byId("temperature-row").hidden = celsius === null;
   text("temperature", celsius === null ? "" : `${celsius.toFixed(0)} °C`);
+  text("written", system.written_bytes === null ? "–" : mebibytes(system.written_bytes));
   const flags = system.throttling;
   byId("throttling-row").hidden = flags === null;
   if (flags !== null) {
-    const now = Object.keys(flags).filter((name) => name !== "occurred" && flags[name]);
-    const words = now.join(", ").replaceAll("_", " ");
-    text("throttling", words || (flags.occurred ? "earlier" : "none"));
+    const past = words(flags.since_boot);
+    text("throttling", words(flags.now) || (past ? `earlier: ${past}` : "none"));
   }
+}
+
+function words(flags) {
+  const set = Object.keys(flags).filter((name) => flags[name]);
+  return set.join(", ").replaceAll("_", " ");
+}
+
+function showGovernor(duty) {
+  byId("governor-row").hidden = duty === 100;
+  text("governor", `slowed to ${duty} % against the heat`);
 }
 
 function show(status) {
@@ -120,6 +135,9 @@ function show(status) {
   text("fps", status.fps.toFixed(1));
   text("p50", millis(status.inference.p50_ms));
   text("p99", millis(status.inference.p99_ms));
+  text("before", millis(status.preprocess.p50_ms));
+  text("after", millis(status.decode.p50_ms));
+  text("delay", millis(status.age.p99_ms));
   text("age", duration(status.age_seconds));
   text("frames", status.inferred);
   text("dropped", status.dropped);
@@ -127,10 +145,13 @@ function show(status) {
   showDetections(status.scene);
   showThreshold(status.confidence);
   showMachine(status.system);
+  showGovernor(status.duty_percent);
 }
 
 async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
+  // The token was changed: the page's address shows the form that asks for it.
+  if (answer.status === 401) location.reload();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 
+use super::access::Access;
 use super::guard::guard;
 use super::hub::Hub;
 use crate::sink::events::EventRecord;
@@ -27,8 +28,8 @@ const BOUNDARY: &str = "eyas-frame";
 const JPEG: &str = "image/jpeg";
 const JSON: &str = "application/json";
 
-/// Every path of the server.
-pub(super) fn router(hub: Arc<Hub>) -> Router {
+/// Every path of the server, for clients that `access` lets in.
+pub(super) fn router(hub: Arc<Hub>, access: Arc<Access>) -> Router {
     Router::new()
         .route(
             "/",
@@ -53,7 +54,7 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .fallback(async || (StatusCode::NOT_FOUND, "no such page\n"))
-        .layer(from_fn(guard))
+        .layer(from_fn_with_state(access, guard))
         .with_state(hub)
 }
 

@@ -36,12 +36,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Binds and serves.
-    pub fn start(listen: SocketAddr, router: Router) -> Result<Self> {
+    /// Binds and serves what `router` makes for the address bound.
+    pub fn start(listen: SocketAddr, router: impl FnOnce(SocketAddr) -> Router) -> Result<Self> {
         let listener = bind(listen)?;
         let address = listener
             .local_addr()
             .map_err(Error::io("read the address listened on"))?;
+        let router = router(address);
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()

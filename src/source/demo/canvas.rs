@@ -43,7 +43,7 @@ impl Canvas<'_> {
                     std::array::from_fn(|i| end[i].wrapping_sub(at[i]) / RUN as i32);
                 for (pixel, &light) in pixels.iter_mut().zip(lights) {
                     if let Some(texel) = texture.sample(at) {
-                        cover(pixel, texel, u32::from(light) * shade >> 8);
+                        cover(pixel, texel, (u32::from(light) * shade) >> 8);
                     }
                     at = std::array::from_fn(|i| at[i].wrapping_add(step[i]));
                 }

@@ -320,7 +320,19 @@ mod tests {
             let scene = Scene::new(size).unwrap();
             [0, 100, u64::MAX].map(|n| hash(&scene.draw(n)))
         });
-        assert_eq!(hashes, [[0; 3]; 2], "{hashes:#X?}");
+        let expected = [
+            [
+                0x1C96_9103_7FAE_F39C,
+                0x13C5_D581_0B44_FD2A,
+                0x7057_F165_9E3F_A4E5,
+            ],
+            [
+                0x8273_C03B_656F_E4E0,
+                0x467A_87A7_BFCD_2F58,
+                0xAAF8_F304_F087_CFBB,
+            ],
+        ];
+        assert_eq!(hashes, expected, "{hashes:#X?}");
     }
 
     #[test]

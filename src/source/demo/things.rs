@@ -153,8 +153,8 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 44.0,
         sides: [176, 134, 90],
         motion: Motion::Sway {
-            home: [-190.0, 134.0],
-            reach: [12.0, 12.0],
+            home: [-190.0, 138.0],
+            reach: [12.0, 8.0],
             turn: 0.005,
             swing: 0.025,
             period: 150,
@@ -170,7 +170,7 @@ pub(super) const THINGS: [Thing; 7] = [
         height: 0.5,
         sides: PAPER,
         motion: Motion::Sway {
-            home: [14.0, 124.0],
+            home: [10.0, 124.0],
             reach: [4.0, 18.0],
             turn: 0.0,
             swing: 0.028,

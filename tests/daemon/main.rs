@@ -1,0 +1,5 @@
+//! `eyas run` as others meet it: over the network, as systemd, through signals.
+
+mod access;
+mod program;
+mod service;
