@@ -71,30 +71,18 @@ fn health(reading: &SystemReading) -> Vec<String> {
 }
 
 fn throttling(flags: Option<&Throttling>) -> String {
-    let Some(flags) = flags else {
+    let Some(Throttling { now, since_boot }) = flags else {
         return "not told by this machine".into();
     };
-    let now = [
-        (
-            flags.under_voltage,
-            "under-voltage: use a better power supply",
-        ),
-        (flags.throttled, "throttled"),
-        (flags.frequency_capped, "frequency capped"),
-        (
-            flags.soft_temperature_limit,
-            "at the soft temperature limit: cool it",
-        ),
-    ];
-    let now: Vec<_> = now
-        .iter()
-        .filter(|(is_so, _)| *is_so)
-        .map(|(_, name)| *name)
-        .collect();
-    match (now.is_empty(), flags.occurred) {
-        (false, _) => now.join(", "),
-        (true, true) => "none now, but since the machine was started".into(),
-        (true, false) => "none since the machine was started".into(),
+    let remedy = match (since_boot.under_voltage, since_boot.soft_temperature_limit) {
+        (true, _) => "; use a better power supply",
+        (false, true) => "; cool the processor",
+        (false, false) => "",
+    };
+    match (now.words(), since_boot.words()) {
+        (_, past) if past.is_empty() => "none since the machine was started".into(),
+        (now, past) if now.is_empty() => format!("none now; since the start: {past}{remedy}"),
+        (now, past) => format!("now: {now}; since the start: {past}{remedy}"),
     }
 }
 
@@ -189,16 +177,16 @@ mod tests {
 
     #[test]
     fn throttling_is_told_with_its_remedy() {
-        let mut flags = Throttling {
-            under_voltage: false,
-            frequency_capped: false,
-            throttled: false,
-            soft_temperature_limit: false,
-            occurred: true,
-        };
-        assert!(throttling(Some(&flags)).starts_with("none now, but"));
-        flags.under_voltage = true;
-        assert!(throttling(Some(&flags)).contains("power supply"));
+        let told = |bits| throttling(Some(&Throttling::from_bits(bits)));
+        assert_eq!(told(0), "none since the machine was started");
+        assert_eq!(
+            told(0x5_0005),
+            "now: under voltage, throttled; since the start: under voltage, throttled; use a better power supply"
+        );
+        assert_eq!(
+            told(0x8_0000),
+            "none now; since the start: soft temperature limit; cool the processor"
+        );
         assert!(throttling(None).contains("not told"));
     }
 }
