@@ -14,7 +14,7 @@
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
-//! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, the demo scene | error |
+//! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
 //! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, source, sink, telemetry |

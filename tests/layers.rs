@@ -58,7 +58,7 @@ const ITEMS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 23] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -77,7 +77,9 @@ const ROOMS: [(&str, &[&str]); 23] = [
     ("flatbuffers", &["model/tflite/"]),
     ("zip", &["model/"]),
     ("rayon", &["plan/pool.rs"]),
-    ("nokhwa", &["source/camera.rs"]),
+    ("nokhwa", &["source/camera/linux/"]),
+    ("v4l", &["source/camera/linux/"]),
+    ("rustix", &["source/"]),
     ("imageproc", &["sink/draw.rs"]),
     ("ab_glyph", &["sink/draw.rs"]),
     ("jpeg_encoder", &["sink/jpeg.rs"]),

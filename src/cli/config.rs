@@ -21,13 +21,14 @@ const RELOADED: [&str; 5] = ["model", "labels", "confidence", "threads", "isa"];
 pub struct Args {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Picture, folder, video, URL, `-` for stdin, raw:FORMAT[:FILE], demo, or auto, which is demo [default: auto]
+    /// v4l2:/dev/video0, csi[:N], picture, folder, video, URL, `-` for stdin, raw:FORMAT[:FILE], demo, or auto: the first
+    /// camera, else demo [default: auto]
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
-    /// Size of raw frames and of the demo scene, and what ffmpeg scales videos to
+    /// Size of raw frames and of the demo scene; what ffmpeg scales videos to; what cameras are asked for
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     size: Option<[usize; 2]>,
-    /// Frames a second at which files and the demo scene are played, or `max`
+    /// Frames a second at which files and the demo scene are played and that cameras are asked for, or `max`
     #[arg(long, value_name = "N", value_parser = parse_fps)]
     fps: Option<Pace>,
     /// Start files again at their end

@@ -4,6 +4,7 @@ mod access;
 mod bench;
 mod config;
 pub mod detect;
+mod doctor;
 pub mod infer;
 mod inspect;
 mod journal;
@@ -50,6 +51,8 @@ enum Command {
     Bench(bench::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
+    /// Tell what this machine has: CPU, kernels, cameras, health
+    Doctor(doctor::Args),
     /// List and pull public models, which `-m` takes by name
     ///
     /// They are kept in the folder that EYAS_CACHE names, else in `models` in systemd's CACHE_DIRECTORY, else in
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -100,6 +100,11 @@ impl<T> Queue<T> {
         self.changed.notify_all();
     }
 
+    /// Whether it takes no more items.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -118,6 +118,28 @@ fn finite_sources_reach_every_sink_in_order() {
     assert_eq!(snapshot.source, SourceState::Ended);
 }
 
+/// It holds a camera or a program, which only its end lets go.
+#[test]
+fn a_source_without_signal_ends_at_the_frame_limit() {
+    let held = Arc::new(());
+    let (holds, mut index) = (held.clone(), 0);
+    let source = Scripted(
+        move || {
+            let _ = &holds;
+            index += 1;
+            Ok(match index {
+                1 => frame(0),
+                _ => Next::NoSignal("silent".into()),
+            })
+        },
+        true,
+    );
+    let mut pipeline = pipeline(Box::new(source), NO_TIME);
+    pipeline.frame_limit = Some(1);
+    pipeline.run().unwrap();
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
 #[test]
 fn live_sources_drop_stale_frames_and_count_them() {
     let mut pipeline = pipeline(counted(100, true, MILLI), 10 * MILLI);

@@ -31,7 +31,7 @@ pub(super) fn capture(
     stop: &Stop,
 ) -> Result<()> {
     let live = source.is_live();
-    while !stop.is_stopped() {
+    while !stop.is_stopped() && !frames.is_closed() {
         let asked = Instant::now();
         match source.next()? {
             Next::Frame(frame) => {

@@ -1,15 +1,15 @@
 //! Whatever ffmpeg can read, through a child process that writes Y4M to a pipe.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::child::{Outcome, Running};
 use super::open::{Pace, SourceOptions};
-use super::stream::{Container, PATIENCE, Pacer, Polled, Pump};
+use super::retry::Retry;
+use super::stream::{Container, Pacer, Polled};
 use super::{FrameSource, Next, Picture, source_error};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A live stream that gives nothing for this long is connected afresh.
 const STALL: Duration = Duration::from_secs(10);
@@ -17,95 +17,22 @@ const STALL: Duration = Duration::from_secs(10);
 /// Waits between attempts to connect double from the first to the last.
 const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
-/// Bytes kept of what ffmpeg complains about.
-const TAIL: usize = 2048;
-
-/// A running ffmpeg. Dropping it ends the process and reaps it.
-struct Running {
-    child: Child,
-    pump: Pump,
-    complaints: Arc<Mutex<Vec<u8>>>,
-    since: Instant,
+/// Starts ffmpeg; an error if it is not installed.
+fn start(input: &Input, options: SourceOptions) -> Result<Running> {
+    Running::start(
+        &mut command("ffmpeg", input, options),
+        &input.name,
+        Container::Y4m,
+        "needs the program ffmpeg, which is not installed; install it (`sudo apt install ffmpeg`), or pass pictures, \
+         Y4M or MJPEG, which eyas reads by itself",
+    )
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only if the process has been reaped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Running {
-    fn start(input: &Input, options: SourceOptions) -> Result<Self> {
-        let mut child = command("ffmpeg", input, options).spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => source_error(
-                &input.name,
-                "needs the program ffmpeg, which is not installed; install it (`sudo apt install ffmpeg`), or pass \
-                 pictures, Y4M or MJPEG, which eyas reads by itself",
-            ),
-            _ => Error::io("start ffmpeg")(error),
-        })?;
-        let complaints = Arc::default();
-        if let Some(stderr) = child.stderr.take() {
-            keep_tail(stderr, Arc::clone(&complaints));
-        }
-        let mut stdout = child.stdout.take();
-        let opener = move || match stdout.take() {
-            Some(pipe) => Ok(Box::new(pipe) as Box<dyn Read + Send>),
-            None => Ok(Box::new(std::io::empty()) as Box<dyn Read + Send>),
-        };
-        let pump = Pump::start(&input.name, Box::new(opener), Container::Y4m, false);
-        let pump = pump.inspect_err(|_| {
-            let _ = child.kill();
-            let _ = child.wait();
-        })?;
-        Ok(Self {
-            child,
-            pump,
-            complaints,
-            since: Instant::now(),
-        })
-    }
-
-    /// Waits for the process, which has closed its output, and gives its last words.
-    fn finish(mut self, input: &Input) -> Outcome {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            match self.child.try_wait() {
-                Ok(None) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(10))
-                }
-                Ok(status) => break status,
-                Err(_) => break None,
-            }
-        };
-        let tail = self
-            .complaints
-            .lock()
-            .map(|tail| tail.clone())
-            .unwrap_or_default();
-        let tail = String::from_utf8_lossy(&tail);
-        let last = tail.lines().rev().find(|line| !line.trim().is_empty());
-        Outcome {
-            success: status.is_some_and(|status| status.success()),
-            last_words: last.map(|line| line.trim().replace(&input.argument, &input.name)),
-        }
-    }
-}
-
-/// How an ffmpeg ended.
-struct Outcome {
-    success: bool,
-    last_words: Option<String>,
-}
-
-impl Outcome {
-    fn reason(self) -> String {
-        match self.last_words {
-            Some(words) => format!("ffmpeg: {words}"),
-            None => "ffmpeg ended without a frame".into(),
-        }
+/// Why it ended, in its own words.
+fn reason(outcome: &Outcome, input: &Input) -> String {
+    match outcome.last_lines(1)[..] {
+        [words] => format!("ffmpeg: {}", words.replace(&input.argument, &input.name)),
+        _ => "ffmpeg ended without a frame".into(),
     }
 }
 
@@ -134,29 +61,6 @@ fn command(program: &str, input: &Input, options: SourceOptions) -> Command {
     }
     command.args(["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"]);
     command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    // A group of its own: Ctrl-C on the terminal reaches eyas, which then ends the child.
-    command.process_group(0);
-    command
-}
-
-/// Keeps the end of what the process writes to stderr, on a thread that lives as long as the process.
-fn keep_tail(mut stderr: ChildStderr, tail: Arc<Mutex<Vec<u8>>>) {
-    let work = move || {
-        let mut buffer = [0; 512];
-        while let Ok(read @ 1..) = stderr.read(&mut buffer) {
-            let Ok(mut tail) = tail.lock() else { return };
-            tail.extend_from_slice(&buffer[..read]);
-            let surplus = tail.len().saturating_sub(TAIL);
-            tail.drain(..surplus);
-        }
-    };
-    let thread = std::thread::Builder::new().name("ffmpeg-stderr".into());
-    if let Err(error) = thread.spawn(work) {
-        log::warn!("cannot start a thread for the messages of ffmpeg: {error}");
-    }
 }
 
 /// A URL with its password replaced.
@@ -185,9 +89,7 @@ pub(super) struct FfmpegSource {
     running: Option<Running>,
     pacer: Pacer,
     index: u64,
-    retry_at: Instant,
-    backoff: Duration,
-    reason: String,
+    retry: Retry,
     ended: bool,
 }
 
@@ -218,7 +120,7 @@ impl FfmpegSource {
 
     /// Starts ffmpeg; an error if it is not installed.
     fn new(input: Input, options: SourceOptions) -> Result<Self> {
-        let running = Running::start(&input, options)?;
+        let running = start(&input, options)?;
         Ok(Self {
             name: input.name.as_str().into(),
             running: Some(running),
@@ -226,15 +128,13 @@ impl FfmpegSource {
             options,
             pacer: Pacer::new(),
             index: 0,
-            retry_at: Instant::now(),
-            backoff: BACKOFF[0],
-            reason: String::new(),
+            retry: Retry::new(BACKOFF[0], BACKOFF[1]),
             ended: false,
         })
     }
 
     fn frame(&mut self, picture: Picture, rate: Option<f64>) -> Next {
-        self.backoff = BACKOFF[0];
+        self.retry.succeeded();
         let rate = match self.options.pace {
             _ if self.input.is_live => None,
             Pace::Native => rate,
@@ -248,27 +148,19 @@ impl FfmpegSource {
         Next::Frame(picture.into_frame(self.index - 1, &self.name))
     }
 
-    /// Gives the connection up until the next attempt.
-    fn retry_later(&mut self, reason: String) -> Next {
-        self.running = None;
-        self.retry_at = Instant::now() + self.backoff;
-        self.backoff = (self.backoff * 2).min(BACKOFF[1]);
-        self.reason = reason;
-        Next::NoSignal(self.reason.clone())
-    }
-
     /// The child has closed its output.
     fn closed(&mut self, running: Running) -> Result<Next> {
-        let outcome = running.finish(&self.input);
+        let outcome = running.finish();
+        let reason = reason(&outcome, &self.input);
         if self.input.is_live {
-            return Ok(self.retry_later(outcome.reason()));
+            return Ok(self.retry.later(reason));
         }
         self.ended = true;
         match (self.index, outcome.success) {
-            (0, _) => Err(source_error(&self.name, outcome.reason())),
+            (0, _) => Err(source_error(&self.name, reason)),
             (_, true) => Ok(Next::End),
             (_, false) => {
-                log::warn!("{}: {}", self.name, outcome.reason());
+                log::warn!("{}: {reason}", self.name);
                 Ok(Next::End)
             }
         }
@@ -285,28 +177,23 @@ impl FrameSource for FfmpegSource {
             return Ok(Next::End);
         }
         let Some(mut running) = self.running.take() else {
-            let now = Instant::now();
-            if now < self.retry_at {
-                std::thread::sleep((self.retry_at - now).min(PATIENCE));
-                return Ok(Next::NoSignal(self.reason.clone()));
+            if let Some(waiting) = self.retry.wait() {
+                return Ok(waiting);
             }
-            self.running = Some(Running::start(&self.input, self.options)?);
-            return Ok(Next::NoSignal(format!(
-                "connecting again ({})",
-                self.reason
-            )));
+            self.running = Some(start(&self.input, self.options)?);
+            let reason = self.retry.reason();
+            return Ok(Next::NoSignal(format!("connecting again ({reason})")));
         };
-        match running.pump.poll() {
+        match running.poll() {
             Polled::Picture(picture) => {
-                running.since = Instant::now();
-                let rate = running.pump.rate;
+                let rate = running.rate();
                 self.running = Some(running);
                 Ok(self.frame(picture, rate))
             }
-            Polled::TimedOut if self.input.is_live && running.since.elapsed() > STALL => {
+            Polled::TimedOut if self.input.is_live && running.silence() > STALL => {
                 drop(running);
                 let reason = format!("no frame for {} seconds", STALL.as_secs());
-                Ok(self.retry_later(reason))
+                Ok(self.retry.later(reason))
             }
             Polled::TimedOut => {
                 self.running = Some(running);
@@ -327,6 +214,8 @@ impl FrameSource for FfmpegSource {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn is_installed() -> bool {
@@ -439,7 +328,7 @@ mod tests {
         let mut source =
             FfmpegSource::live("http://u:secret@127.0.0.1:1/x", SourceOptions::default()).unwrap();
         let start = Instant::now();
-        while source.backoff == BACKOFF[0] {
+        while source.retry.reason().is_empty() {
             match source.next().unwrap() {
                 Next::NoSignal(reason) => assert!(!reason.contains("secret"), "{reason}"),
                 other => panic!("{other:?}"),
@@ -462,7 +351,7 @@ mod tests {
         };
         let mut source = FfmpegSource::file(&video(folder.path()), options).unwrap();
         while !matches!(source.next().unwrap(), Next::Frame(_)) {}
-        let pid = source.running.as_ref().unwrap().child.id();
+        let pid = source.running.as_ref().unwrap().pid();
         drop(source);
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }

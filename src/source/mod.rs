@@ -1,15 +1,23 @@
 //! Where frames come from.
 
+mod auto;
+mod camera;
+mod child;
 mod convert;
+mod csi;
 pub mod demo;
 mod ffmpeg;
 mod files;
 mod mjpeg;
 mod open;
+mod retry;
 mod stream;
 mod y4m;
 
+pub use camera::{Capability, Encoding, Interval, Node, Offer, Size, Verdict, nodes};
+pub use child::find_program;
 pub use convert::{YuvMatrix, YuvRow};
+pub use csi::{RibbonCamera, ribbon_cameras};
 pub use files::read_picture;
 pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 

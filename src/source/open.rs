@@ -3,6 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use super::auto;
+use super::camera::CameraSource;
+use super::csi::CsiSource;
 use super::demo::DemoSource;
 use super::ffmpeg::FfmpegSource;
 use super::files::{PictureSource, list_folder};
@@ -10,7 +13,8 @@ use super::stream::{Container, Opener, Pump, StreamSource};
 use super::{FrameSource, PixelFormat, YuvRange, is_sane_size, y4m};
 use crate::error::{Error, Result};
 
-/// How fast a file or the demo scene is played. Streams from pipes and URLs come as fast as they come.
+/// How fast a file or the demo scene is played, and how many frames a camera is asked for. Streams from pipes and URLs
+/// come as fast as they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Pace {
     /// Videos at their own rate, newest frame first; pictures, and files that state no rate, one after another, each
@@ -26,7 +30,7 @@ pub enum Pace {
 /// What a source is told beside its name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceOptions {
-    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to.
+    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to; what cameras are asked for.
     pub size: Option<[usize; 2]>,
     pub pace: Pace,
     /// Files start again at their end.
@@ -105,29 +109,21 @@ impl RawFormat {
 pub fn open(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let scheme = spec.split_once(':').map_or(spec, |(scheme, _)| scheme);
     match scheme {
-        "auto" => {
-            log::info!(
-                "there is no camera source yet, so this is the demo scene; for your own pictures pass --source with a \
-                 file, a folder, a URL or `-`"
-            );
-            Ok(Box::new(DemoSource::new(options)?))
-        }
+        "auto" => auto::open(options),
         "demo" => Ok(Box::new(DemoSource::new(options)?)),
-        "v4l2" | "csi" => Err(no_camera(spec)),
+        "csi" => Ok(Box::new(CsiSource::new(spec, options)?)),
+        "v4l2" => {
+            let device = spec.split_once(':').map_or("", |(_, device)| device);
+            Ok(Box::new(CameraSource::new(spec, device, options)?))
+        }
         "raw" => open_raw(spec, options),
         "-" => open_stream(spec, None, Container::Detect, options),
+        _ if spec.starts_with("/dev/video") || spec.starts_with("/dev/v4l/") => {
+            Ok(Box::new(CameraSource::new(spec, spec, options)?))
+        }
         _ if spec.contains("://") => Ok(Box::new(FfmpegSource::live(spec, options)?)),
         _ => open_path(spec, options),
     }
-}
-
-fn no_camera(spec: &str) -> Error {
-    Error::Usage(format!(
-        "--source {spec}: this version reads no cameras by itself. Let another program read the camera and pass its \
-         frames on: `ffmpeg -f v4l2 -i /dev/video0 -f mjpeg - | eyas run --source -` for a USB camera, \
-         `rpicam-vid -n -t 0 --codec mjpeg -o - | eyas run --source -` for a ribbon camera. A file, a folder or a URL \
-         will do as well"
-    ))
 }
 
 /// `raw:FORMAT[:FILE]`
@@ -218,9 +214,6 @@ fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>>
         return Ok(Box::new(PictureSource::new(spec, paths, pace, repeat)));
     }
     if !metadata.is_file() {
-        if spec.starts_with("/dev/video") {
-            return Err(no_camera(spec));
-        }
         return open_stream(
             spec,
             Some(spec),
@@ -279,11 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_lacks_is_refused_with_the_way_round() {
+    fn what_cannot_be_opened_is_refused_with_the_way_round() {
         let options = SourceOptions::default();
-        for spec in ["v4l2:/dev/video0", "csi", "csi:1"] {
-            assert!(refusal(spec, options).contains("rpicam-vid"), "{spec}");
-        }
+        assert!(refusal("v4l2:", options).contains("v4l2:/dev/video0"));
+        assert!(refusal("csi:x", options).contains("csi:1"));
         assert!(refusal("raw:i420", options).contains("--size"));
         assert!(refusal("raw:bayer", options).contains("bayer"));
         assert!(refusal("no/such/file.mp4", options).contains("no/such/file.mp4"));
@@ -292,13 +284,6 @@ mod tests {
             ..options
         };
         assert!(refusal("raw:yuyv", odd).contains("even"));
-    }
-
-    #[test]
-    fn without_a_camera_auto_is_the_demo_scene() {
-        for spec in ["auto", "demo"] {
-            assert_eq!(open(spec, SourceOptions::default()).unwrap().name(), "demo");
-        }
     }
 
     #[test]

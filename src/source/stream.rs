@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::mjpeg::Mjpeg;
 use super::open::{Pace, RawFormat};
 use super::y4m::{self, Y4m};
-use super::{Frame, FrameSource, Next, Picture, files, source_error};
+use super::{Frame, FrameSource, Next, Picture, PixelFormat, YuvRange, files, source_error};
 use crate::error::{Error, Result};
 
 /// How long `next` waits for a frame.
@@ -41,6 +41,11 @@ pub(super) enum Container {
     Raw {
         format: RawFormat,
         size: [usize; 2],
+    },
+    /// I420 in full range, even sides, each row of Y in so many bytes and each of U and V in half as many.
+    PaddedI420 {
+        size: [usize; 2],
+        stride: usize,
     },
 }
 
@@ -123,6 +128,16 @@ fn read_all(
                 listening = send(picture);
             }
         }
+        Container::PaddedI420 { size, stride } => {
+            let format = RawFormat {
+                pixels: PixelFormat::I420,
+                range: YuvRange::Full,
+            };
+            let padded = [stride, size[1]];
+            while listening && let Some(picture) = read_raw(&mut reader, name, format, padded)? {
+                listening = send(narrowed(picture, size[0]));
+            }
+        }
         _ if container.is_y4m(&mut reader, name)? => {
             let mut stream = Y4m::new(reader, name)?;
             if let Some(rate) = stream.rate {
@@ -156,7 +171,7 @@ impl Container {
     fn is_y4m(self, reader: &mut impl BufRead, name: &str) -> Result<bool> {
         match self {
             Self::Y4m => Ok(true),
-            Self::Raw { .. } => Ok(false),
+            Self::Raw { .. } | Self::PaddedI420 { .. } => Ok(false),
             Self::Detect => {
                 let first = reader
                     .fill_buf()
@@ -191,6 +206,25 @@ fn read_raw(
             format!("ends {read} bytes into a frame of {bytes}; do --size and the format fit?"),
         )),
     }
+}
+
+/// The left of an I420 picture, of an even width.
+fn narrowed(mut picture: Picture, width: usize) -> Picture {
+    let Picture {
+        width: wide,
+        height,
+        ..
+    } = picture;
+    let luma = (0..height).map(|row| (row * wide, width));
+    let chroma = (0..height).map(|row| (height * wide + row * wide / 2, width / 2));
+    let mut end = 0;
+    for (start, length) in luma.chain(chroma) {
+        picture.data.copy_within(start..start + length, end);
+        end += length;
+    }
+    picture.data.truncate(end);
+    picture.width = width;
+    picture
 }
 
 /// Keeps frames of a file at a steady rate.
@@ -293,7 +327,6 @@ impl FrameSource for StreamSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{PixelFormat, YuvRange};
 
     fn opener(bytes: Vec<u8>) -> Opener {
         Box::new(move || Ok(Box::new(std::io::Cursor::new(bytes.clone()))))
