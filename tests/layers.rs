@@ -58,7 +58,7 @@ const ITEMS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -82,20 +82,23 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("rustix", &["source/"]),
     ("imageproc", &["sink/draw.rs"]),
     ("ab_glyph", &["sink/draw.rs"]),
+    ("jpeg_decoder", &["source/jpeg.rs"]),
     ("jpeg_encoder", &["sink/jpeg.rs"]),
+    ("winit", &["sink/window/"]),
+    ("softbuffer", &["sink/window/"]),
     ("axum", &["sink/web/"]),
     ("hyper", &["sink/web/"]),
     ("tokio", &["sink/web/"]),
     ("subtle", &["sink/web/token.rs"]),
     ("getrandom", &["sink/web/token.rs"]),
     ("sd_notify", &["cli/service.rs"]),
-    ("rppal", &["sink/gpio.rs"]),
+    ("rppal", &["sink/gpio/rpi.rs"]),
     ("clap", &["cli/"]),
     ("crossterm", &["cli/"]),
     ("toml", &["cli/", "model/hub/"]),
     ("ureq", &["model/hub/"]),
     ("ring", &["model/hub/"]),
-    ("strsim", &["model/hub/"]),
+    ("strsim", &["model/near.rs"]),
 ];
 
 /// The source files, each as its path under `src` (with `/`) and its code without comments.

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
 use crate::error::{Error, Result};
+use crate::sink::gpio;
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -25,7 +26,8 @@ pub struct Args {
     /// camera, else demo [default: auto]
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
-    /// Size of raw frames and of the demo scene; what ffmpeg scales videos to; what cameras are asked for
+    /// Size of raw frames and of the demo scene; what ffmpeg scales videos to; what cameras are asked for; JPEG frames that
+    /// hold twice as much or more are decoded at 1/2, 1/4 or 1/8, no smaller than this
     #[arg(long, value_name = "WxH", value_parser = parse_size)]
     size: Option<[usize; 2]>,
     /// Frames a second at which files and the demo scene are played and that cameras are asked for, or `max`
@@ -44,12 +46,22 @@ pub struct Args {
     /// eyas-token; else none on this machine, and a new one at each start for an address beyond it]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Show the picture in a window of this machine's desktop; q or Esc ends, f fills the screen
+    #[arg(long)]
+    display: bool,
     /// Write a line of JSON for each frame to a file, or to stdout with `-`
     #[arg(long, value_name = "-|FILE")]
     events: Option<PathBuf>,
     /// Write annotated pictures of what is found into a folder
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
+    /// Switch a pin (BCM number) on while a label is seen, or with `any` anything, and so long after it [default: hold=1s,
+    /// active=high]. May be given several times
+    #[arg(long, value_name = "LABEL=PIN[,hold=2s][,active=low]", value_parser = parse_rule)]
+    gpio: Vec<gpio::Rule>,
+    /// Pin (BCM number) of an LED that flashes with inferred frames and blinks slowly without a signal
+    #[arg(long, value_name = "PIN[,active=low]", value_parser = parse_output)]
+    status_led: Option<gpio::Output>,
     /// End after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
@@ -75,8 +87,11 @@ struct File {
     listen: Option<String>,
     no_listen: Option<bool>,
     token_file: Option<PathBuf>,
+    display: Option<bool>,
     events: Option<PathBuf>,
     snapshots: Option<PathBuf>,
+    gpio: Option<Vec<String>>,
+    status_led: Option<toml::Value>,
     frames: Option<u64>,
 }
 
@@ -89,8 +104,11 @@ pub(super) struct Settings {
     /// `None`: no live page.
     pub listen: Option<SocketAddr>,
     pub token_file: Option<PathBuf>,
+    pub display: bool,
     pub events: Option<PathBuf>,
     pub snapshots: Option<PathBuf>,
+    pub gpio: Vec<gpio::Rule>,
+    pub status_led: Option<gpio::Output>,
     pub frames: Option<u64>,
     /// The configuration file as it was read.
     file: toml::Table,
@@ -121,10 +139,7 @@ impl Settings {
 
     fn merge(args: Args, file: File, name: &str) -> Result<Self> {
         let key = Key(name);
-        let fps = file.fps.map(|fps| match fps {
-            toml::Value::String(text) => text,
-            number => number.to_string(),
-        });
+        let fps = file.fps.map(number_or_text);
         let model = ModelArgs {
             model: args.model.model.or(file.model),
             labels: args.model.labels.or(file.labels),
@@ -162,6 +177,17 @@ impl Settings {
         if file.frames == Some(0) {
             return Err(key.error("frames", "not a whole number above 0"));
         }
+        let mut gpio = args.gpio;
+        if gpio.is_empty() {
+            for text in file.gpio.unwrap_or_default() {
+                gpio.extend(key.parsed("gpio", Some(text), parse_rule)?);
+            }
+        }
+        let file_led = file.status_led.map(number_or_text);
+        let status_led = args
+            .status_led
+            .or(key.parsed("status-led", file_led, parse_output)?);
+        gpio::check(&gpio, status_led).map_err(|reason| Error::Usage(format!("gpio: {reason}")))?;
         Ok(Self {
             model,
             source: args
@@ -171,8 +197,11 @@ impl Settings {
             source_options,
             listen,
             token_file: args.token_file.or(file.token_file),
+            display: args.display || file.display.unwrap_or(false),
             events: args.events.or(file.events),
             snapshots: args.snapshots.or(file.snapshots),
+            gpio,
+            status_led,
             frames: args.frames.or(file.frames),
             file: toml::Table::new(),
         })
@@ -181,6 +210,14 @@ impl Settings {
     /// Whether lines of JSON go to standard output.
     pub fn events_to_stdout(&self) -> bool {
         self.events.as_deref() == Some(Path::new("-"))
+    }
+}
+
+/// A value that may be written with or without quotes.
+fn number_or_text(value: toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text,
+        number => number.to_string(),
     }
 }
 
@@ -218,6 +255,14 @@ fn parse_listen(text: &str) -> std::result::Result<SocketAddr, String> {
     numeric
         .parse()
         .map_err(|_| "not an address and port like 127.0.0.1:8080 or [::1]:8080".into())
+}
+
+fn parse_rule(text: &str) -> std::result::Result<gpio::Rule, String> {
+    text.parse()
+}
+
+fn parse_output(text: &str) -> std::result::Result<gpio::Output, String> {
+    text.parse()
 }
 
 #[cfg(test)]
@@ -271,6 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn pins_of_the_flags_replace_those_of_the_file() {
+        let toml = "gpio = ['cat=17', 'dog=4,hold=2s']\nstatus-led = 22";
+        let found = settings(&[], toml).unwrap();
+        let pins: Vec<u8> = found.gpio.iter().map(|rule| rule.output.pin).collect();
+        assert_eq!(pins, [17, 4]);
+        assert_eq!(found.status_led.map(|led| led.pin), Some(22));
+        let flags = [
+            "--gpio",
+            "cow=5",
+            "--gpio",
+            "any=6",
+            "--status-led",
+            "7,active=low",
+        ];
+        let found = settings(&flags, toml).unwrap();
+        let pins: Vec<u8> = found.gpio.iter().map(|rule| rule.output.pin).collect();
+        assert_eq!(pins, [5, 6]);
+        assert_eq!(found.status_led.map(|led| led.pin), Some(7));
+        let error = settings(&["--gpio", "cow=22"], toml).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("status LED"), "{error}");
+    }
+
+    #[test]
     fn the_commented_configuration_holds_every_flag_and_parses_without_its_comments() {
         let commented = include_str!("../../systemd/eyas.toml");
         assert!(parse::<toml::Table>(commented, "").unwrap().is_empty());
@@ -319,6 +388,9 @@ mod tests {
             ("listen = 'here'", "listen"),
             ("frames = 0", "frames"),
             ("loop = 3", "loop"),
+            ("gpio = 'cat=17'", "gpio"),
+            ("gpio = ['cat=99']", "gpio: \"99\""),
+            ("status-led = 99", "status-led"),
         ] {
             let error = settings(&[], toml).unwrap_err();
             assert_eq!(error.exit_code(), 2);

@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::print;
 use crate::error::{Error, Result};
 use crate::kernels::{Isa, Kernels, check};
+use crate::sink::gpio;
 use crate::source::{self, Node, Offer, Size, Verdict};
 use crate::telemetry::system::{System, SystemReading};
 
-/// Looks at the CPU, the kernels, the cameras and the health of the machine.
+/// Looks at the CPU, the kernels, the cameras, the pins and the health of the machine.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Print JSON
@@ -45,6 +46,7 @@ struct Findings {
     programs: Vec<Program>,
     ribbon: Ribbon,
     nodes: Vec<NodeFindings>,
+    gpio: Gpio,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +86,14 @@ struct Ribbon {
 struct RibbonFindings {
     source: String,
     name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Gpio {
+    /// The board whose pins can be driven.
+    board: Option<String>,
+    /// Why there is none.
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,6 +161,7 @@ impl Findings {
                 .into(),
             ribbon: Ribbon::of(source::ribbon_cameras()),
             nodes: source::nodes().iter().map(NodeFindings::of).collect(),
+            gpio: Gpio::of(gpio::probe()),
         })
     }
 }
@@ -234,6 +245,15 @@ impl Ribbon {
         Self {
             cameras: cameras.collect(),
             reason,
+        }
+    }
+}
+
+impl Gpio {
+    fn of(probed: std::result::Result<String, String>) -> Self {
+        Self {
+            reason: probed.as_ref().err().cloned(),
+            board: probed.ok(),
         }
     }
 }

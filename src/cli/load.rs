@@ -122,6 +122,7 @@ pub struct LoadedDetector {
     pub threshold: Threshold,
     /// The model file as the user named it.
     pub model_name: String,
+    pub labels: Labels,
     /// Where the labels come from and how they were fitted.
     pub labels_summary: String,
     /// [`engine::Engine::summary`] of the engine that runs it.
@@ -144,11 +145,12 @@ pub fn load_detector_with(
     let engine = engine::load(&model, args.engine_options(work))?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
-    let detector = Detector::new(engine, &model, labels, threshold.clone())?;
+    let detector = Detector::new(engine, &model, labels.clone(), threshold.clone())?;
     Ok(LoadedDetector {
         detector,
         threshold,
         model_name: model.name,
+        labels,
         labels_summary,
         engine_summary,
     })

@@ -11,6 +11,7 @@ mod journal;
 pub mod load;
 mod models;
 pub mod npy;
+mod pins;
 mod reload;
 mod run;
 mod service;
@@ -51,7 +52,7 @@ enum Command {
     Bench(bench::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
-    /// Tell what this machine has: CPU, kernels, cameras, health
+    /// Tell what this machine has: CPU, kernels, cameras, pins, health
     Doctor(doctor::Args),
     /// List and pull public models, which `-m` takes by name
     ///

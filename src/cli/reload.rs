@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::config::{Args, Settings};
 use super::load::{LoadedDetector, Work, load_detector_with};
+use super::pins;
 use super::service;
 use crate::detect::{Detector, Threshold};
 use crate::error::{Error, Result};
@@ -94,6 +95,9 @@ impl Reload {
         }
         let confidence = settings.model.threshold().get();
         let loaded = load_detector_with(&settings.model, Work::Live, self.threshold.clone())?;
+        if let Err(error) = pins::check_labels(&self.settings, &loaded.labels) {
+            log::warn!("{error}");
+        }
         Ok(Replacement { loaded, confidence })
     }
 }

@@ -14,6 +14,7 @@ use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
 use super::load::{LoadedDetector, Work, load_detector};
+use super::pins;
 use super::reload::{Next, Reload, Request, detect_with};
 use super::service;
 use super::status::{self, Seen};
@@ -24,6 +25,7 @@ use crate::sink::Sink;
 use crate::sink::events::EventsSink;
 use crate::sink::snapshot::SnapshotSink;
 use crate::sink::web::{About, Page, WebSink};
+use crate::sink::window::Window;
 use crate::source;
 use crate::telemetry::Telemetry;
 
@@ -37,8 +39,10 @@ const INTERRUPTED: i32 = 130;
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings::resolve(args.clone())?;
     let loaded = load_detector(&settings.model, Work::Live)?;
+    pins::check_labels(&settings, &loaded.labels)?;
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
+    let window = open_window(&settings, source.name(), &telemetry)?;
     let pipe_closed = Arc::new(AtomicBool::new(false));
     let Outputs { mut sinks, page } = open_sinks(
         &settings,
@@ -49,6 +53,9 @@ pub fn run(args: Args) -> Result<()> {
         &pipe_closed,
     )?;
     sinks.push(Box::new(seen.clone()));
+    if let Some(window) = &window {
+        sinks.push(Box::new(window.sink()));
+    }
 
     let next = Next::default();
     let reload = Reload {
@@ -67,15 +74,18 @@ pub fn run(args: Args) -> Result<()> {
     let ticker = Watcher::status(telemetry.clone(), seen)?;
     service::ready(&stop);
 
-    let ended = Pipeline {
+    let pipeline = Pipeline {
         source,
         detect: detect_with(loaded.detector, next, page),
         sinks,
         telemetry: telemetry.clone(),
         stop: stop.clone(),
         frame_limit: settings.frames,
-    }
-    .run();
+    };
+    let ended = match window {
+        Some(window) => run_beside(window, pipeline, &stop),
+        None => pipeline.run(),
+    };
 
     // The key thread ends with the stop flag.
     stop.stop();
@@ -86,6 +96,32 @@ pub fn run(args: Args) -> Result<()> {
         terminal::say(log::Level::Info, &text);
     }
     ended
+}
+
+fn open_window(
+    settings: &Settings,
+    source_name: &str,
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Window>> {
+    let open = || Window::open(format!("eyas: {source_name}"), telemetry.clone());
+    settings.display.then(open).transpose()
+}
+
+/// Gives this thread, the main one, to the window, and one of its own to the pipeline. Each ends with the other.
+fn run_beside(window: Window, pipeline: Pipeline, stop: &Stop) -> Result<()> {
+    let closer = window.closer();
+    stop.on_stop(move || closer.close());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| {
+            let ended = pipeline.run();
+            stop.stop();
+            ended
+        });
+        let shown = window.run(|| stop.stop());
+        stop.stop();
+        let panicked = |_| Err(Error::Internal("the pipeline thread panicked".into()));
+        running.join().unwrap_or_else(panicked).and(shown)
+    })
 }
 
 /// Where results go.
@@ -127,6 +163,9 @@ fn open_sinks(
     }
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));
+    }
+    if let Some(gpio) = pins::open(settings, telemetry, stop)? {
+        sinks.push(Box::new(gpio));
     }
     Ok(Outputs { sinks, page })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::near::near;
 use crate::error::{Error, Result};
 
 /// The largest class id, and the largest number of labels, that a file may have.
@@ -196,6 +197,20 @@ impl Labels {
             .iter()
             .position(|entry| entry.as_ref().is_some_and(|e| e.eq_ignore_ascii_case(name)))
     }
+
+    /// Whether detections can have this name: a label, or the `class N` of a hole. An error says what may have been meant.
+    pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
+        let class_id = name.strip_prefix("class ").and_then(|id| id.parse().ok());
+        if self.id_of(name).is_some() || class_id.is_some_and(|id| self.is_hole(id)) {
+            return Ok(());
+        }
+        let near = near(name, self.names.iter().flatten().map(|name| &**name));
+        let advice = match near.is_empty() {
+            true => "`eyas inspect MODEL` lists its labels".into(),
+            false => format!("did you mean {}?", near.join(", ")),
+        };
+        Err(format!("the model has no label {name:?}; {advice}"))
+    }
 }
 
 /// Whether a name on the first line, or of id 0, stands for no object at all.
@@ -316,6 +331,23 @@ mod tests {
 
     fn resolve(text: &str, classes: Option<usize>) -> (Labels, String) {
         Labels::resolve(LabelFile::parse(text, "labels").unwrap(), classes)
+    }
+
+    #[test]
+    fn unknown_names_are_told_with_those_near_them() {
+        let labels = Labels::parse("person\n???\nCat\n", "x").unwrap();
+        for name in ["person", "cat", "class 1", "class 7"] {
+            assert_eq!(labels.check_name(name), Ok(()));
+        }
+        let told = labels.check_name("persn").unwrap_err();
+        assert!(told.ends_with("\"persn\"; did you mean person?"), "{told}");
+        assert!(
+            labels
+                .check_name("class 0")
+                .unwrap_err()
+                .contains("inspect")
+        );
+        assert!(Labels::default().check_name("class 0").is_ok());
     }
 
     #[test]

@@ -53,6 +53,24 @@ pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
     }
 }
 
+/// Darkens a picture and writes the lines of a text onto its middle.
+pub fn caption(image: &mut RgbImage, text: &str) {
+    for level in image.iter_mut() {
+        *level /= 3;
+    }
+    let style = Style::for_size(image.width(), image.height());
+    let font = PxScale::from(style.font.y * 1.5);
+    let height = font.y.ceil() as i32;
+    let lines = text.lines().count() as i32;
+    let mut y = (image.height() as i32 - lines * height) / 2;
+    for line in text.lines() {
+        let (width, _) = text_size(font, &*FONT, line);
+        let x = (image.width() as i32 - width as i32) / 2;
+        draw_text_mut(image, Rgb([255; 3]), x.max(0), y, font, &*FONT, line);
+        y += height;
+    }
+}
+
 /// A colour for each class: hues a golden ratio of the circle apart, so that neighbours differ most.
 fn class_colour(class_id: usize) -> Rgb<u8> {
     const GOLDEN_RATIO: f32 = 0.618_034;

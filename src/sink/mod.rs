@@ -2,9 +2,11 @@
 
 pub mod draw;
 pub mod events;
+pub mod gpio;
 pub mod jpeg;
 pub mod snapshot;
 pub mod web;
+pub mod window;
 
 use std::sync::Arc;
 use std::time::Duration;

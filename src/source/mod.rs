@@ -8,6 +8,7 @@ mod csi;
 pub mod demo;
 mod ffmpeg;
 mod files;
+mod jpeg;
 mod mjpeg;
 mod open;
 mod retry;

@@ -30,7 +30,8 @@ pub enum Pace {
 /// What a source is told beside its name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceOptions {
-    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to; what cameras are asked for.
+    /// `[width, height]`: of raw frames and the demo scene; what ffmpeg scales videos to; what cameras are asked for, and of
+    /// JPEG frames that hold at least twice as much, the least that is decoded.
     pub size: Option<[usize; 2]>,
     pub pace: Pace,
     /// Files start again at their end.
@@ -117,7 +118,7 @@ pub fn open(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> 
             Ok(Box::new(CameraSource::new(spec, device, options)?))
         }
         "raw" => open_raw(spec, options),
-        "-" => open_stream(spec, None, Container::Detect, options),
+        "-" => open_stream(spec, None, detect(options), options),
         _ if spec.starts_with("/dev/video") || spec.starts_with("/dev/v4l/") => {
             Ok(Box::new(CameraSource::new(spec, spec, options)?))
         }
@@ -203,6 +204,12 @@ fn kind_of(path: &str) -> Result<Kind> {
     })
 }
 
+fn detect(options: SourceOptions) -> Container {
+    Container::Detect {
+        least: options.size,
+    }
+}
+
 fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>> {
     let path = Path::new(spec);
     let metadata = std::fs::metadata(path).map_err(Error::io(format!(
@@ -217,7 +224,7 @@ fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>>
         return open_stream(
             spec,
             Some(spec),
-            Container::Detect,
+            detect(options),
             SourceOptions {
                 repeat: false,
                 ..options
@@ -231,7 +238,7 @@ fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>>
             pace,
             repeat,
         ))),
-        Kind::Y4m => open_stream(spec, Some(spec), Container::Detect, options),
+        Kind::Y4m => open_stream(spec, Some(spec), detect(options), options),
         Kind::Mjpeg => {
             let pace = if pace == Pace::Native {
                 Pace::Unpaced
@@ -241,7 +248,7 @@ fn open_path(spec: &str, options: SourceOptions) -> Result<Box<dyn FrameSource>>
             open_stream(
                 spec,
                 Some(spec),
-                Container::Detect,
+                detect(options),
                 SourceOptions { pace, ..options },
             )
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::mjpeg::Mjpeg;
 use super::open::{Pace, RawFormat};
 use super::y4m::{self, Y4m};
-use super::{Frame, FrameSource, Next, Picture, PixelFormat, YuvRange, files, source_error};
+use super::{Frame, FrameSource, Next, Picture, PixelFormat, YuvRange, jpeg, source_error};
 use crate::error::{Error, Result};
 
 /// How long `next` waits for a frame.
@@ -35,8 +35,10 @@ pub(super) enum Polled {
 /// What is known of the frames before they are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Container {
-    /// Y4M or Motion JPEG, by content.
-    Detect,
+    /// Y4M or Motion JPEG, by content; of JPEGs no more than `least`, see [`jpeg::decode`].
+    Detect {
+        least: Option<[usize; 2]>,
+    },
     Y4m,
     Raw {
         format: RawFormat,
@@ -148,10 +150,11 @@ fn read_all(
             }
         }
         _ => {
+            let least = container.least();
             let mut stream = Mjpeg::new(reader, name);
             let mut damaged = 0u64;
             while listening && let Some(jpeg) = stream.next()? {
-                match files::decode_jpeg(&jpeg, name) {
+                match jpeg::decode(&jpeg, name, least) {
                     Ok(picture) => listening = send(picture),
                     Err(error) => {
                         if damaged == 0 {
@@ -167,12 +170,20 @@ fn read_all(
 }
 
 impl Container {
+    /// See [`Container::Detect`].
+    fn least(self) -> Option<[usize; 2]> {
+        match self {
+            Self::Detect { least } => least,
+            Self::Y4m | Self::Raw { .. } | Self::PaddedI420 { .. } => None,
+        }
+    }
+
     /// Whether a stream is Y4M; nothing is consumed. Waits for its first byte, which no JPEG shares.
     fn is_y4m(self, reader: &mut impl BufRead, name: &str) -> Result<bool> {
         match self {
             Self::Y4m => Ok(true),
             Self::Raw { .. } | Self::PaddedI420 { .. } => Ok(false),
-            Self::Detect => {
+            Self::Detect { .. } => {
                 let first = reader
                     .fill_buf()
                     .map_err(Error::io(format!("read {name}")))?;
@@ -328,6 +339,8 @@ impl FrameSource for StreamSource {
 mod tests {
     use super::*;
 
+    const DETECT: Container = Container::Detect { least: None };
+
     fn opener(bytes: Vec<u8>) -> Opener {
         Box::new(move || Ok(Box::new(std::io::Cursor::new(bytes.clone()))))
     }
@@ -372,22 +385,26 @@ mod tests {
     #[test]
     fn containers_are_told_by_content() {
         let y4m = b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd".to_vec();
-        let mut stream = source(y4m, Container::Detect, Pace::Unpaced, false);
+        let mut stream = source(y4m, DETECT, Pace::Unpaced, false);
         assert!(matches!(stream.next().unwrap(), Next::Frame(f) if f.data == b"abcd"));
         let mjpeg = [jpeg(), jpeg()].concat();
-        let mut stream = source(mjpeg, Container::Detect, Pace::Unpaced, false);
+        let mut stream = source(mjpeg, DETECT, Pace::Unpaced, false);
         for _ in 0..2 {
             assert!(
                 matches!(stream.next().unwrap(), Next::Frame(f) if (f.width, f.height) == (16, 8))
             );
         }
         assert!(matches!(stream.next().unwrap(), Next::End));
+        let least = Some([8, 4]);
+        let container = Container::Detect { least };
+        let mut stream = source(jpeg(), container, Pace::Unpaced, false);
+        assert!(matches!(stream.next().unwrap(), Next::Frame(f) if (f.width, f.height) == (8, 4)));
     }
 
     #[test]
     fn repeated_file_goes_on() {
         let y4m = b"YUV4MPEG2 W2 H2 Cmono\nFRAME\nabcd".to_vec();
-        let mut stream = source(y4m, Container::Detect, Pace::Unpaced, true);
+        let mut stream = source(y4m, DETECT, Pace::Unpaced, true);
         for index in 0..5 {
             assert!(matches!(stream.next().unwrap(), Next::Frame(f) if f.index == index));
         }
@@ -396,7 +413,7 @@ mod tests {
     #[test]
     fn pace_of_the_header_is_kept() {
         let y4m = b"YUV4MPEG2 W2 H2 F20:1 Cmono\nFRAME\nabcd".to_vec();
-        let mut stream = source(y4m, Container::Detect, Pace::Native, true);
+        let mut stream = source(y4m, DETECT, Pace::Native, true);
         let start = Instant::now();
         for _ in 0..5 {
             stream.next().unwrap();
@@ -414,7 +431,7 @@ mod tests {
             }
         }
         let open: Opener = Box::new(|| Ok(Box::new(Silent)));
-        let pump = Pump::start("-", open, Container::Detect, false).unwrap();
+        let pump = Pump::start("-", open, DETECT, false).unwrap();
         let mut stream = StreamSource::new("-", pump, Pace::Native, true);
         let start = Instant::now();
         assert!(matches!(stream.next().unwrap(), Next::NoSignal(_)));

@@ -1,5 +1,6 @@
 //! Rates, latency histograms and readings of the machine.
 
+mod gpio;
 pub mod histogram;
 mod prometheus;
 pub mod rate;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use gpio::{GpioOutput, GpioSnapshot};
 use histogram::Histogram;
 use rate::Rate;
 use system::{System, SystemReading};
@@ -84,6 +86,7 @@ pub struct Telemetry {
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
     system: Mutex<System>,
     reading: Mutex<SystemReading>,
+    gpio: Mutex<Option<GpioSnapshot>>,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Default for Telemetry {
             sinks: Mutex::default(),
             system: Mutex::default(),
             reading: Mutex::default(),
+            gpio: Mutex::default(),
         }
     }
 }
@@ -173,6 +177,16 @@ impl Telemetry {
         let changed = std::mem::discriminant(&recent.source) != std::mem::discriminant(&state);
         recent.source = state;
         changed
+    }
+
+    /// What the source is doing.
+    pub fn source(&self) -> SourceState {
+        lock(&self.recent).source.clone()
+    }
+
+    /// What the pins do now.
+    pub fn set_gpio(&self, gpio: GpioSnapshot) {
+        *lock(&self.gpio) = Some(gpio);
     }
 
     /// The counters of a sink, new ones for each call.
@@ -253,6 +267,7 @@ impl Telemetry {
             duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
             system: lock(&self.reading).clone(),
+            gpio: lock(&self.gpio).clone(),
         }
     }
 
@@ -287,6 +302,9 @@ pub struct Snapshot {
     pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
     pub system: SystemReading,
+    /// The pins that were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpio: Option<GpioSnapshot>,
 }
 
 /// The latencies of one stage since the start.

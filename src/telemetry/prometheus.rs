@@ -62,6 +62,7 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
         text.histogram(stage, histogram);
     }
     sinks(&mut text, snapshot);
+    gpio(&mut text, snapshot);
     system(&mut text, snapshot);
     text.0
 }
@@ -72,7 +73,7 @@ fn sinks(text: &mut Text, snapshot: &Snapshot) {
     }
     text.head("sink_scenes_total", "counter", "Scenes that a sink took.");
     for sink in &snapshot.sinks {
-        text.labelled("sink_scenes_total", "sink", &sink.name, sink.consumed);
+        text.labelled("sink_scenes_total", &[("sink", &sink.name)], sink.consumed);
     }
     text.head(
         "sink_dropped_total",
@@ -80,7 +81,7 @@ fn sinks(text: &mut Text, snapshot: &Snapshot) {
         "Scenes that a slow sink skipped.",
     );
     for sink in &snapshot.sinks {
-        text.labelled("sink_dropped_total", "sink", &sink.name, sink.dropped);
+        text.labelled("sink_dropped_total", &[("sink", &sink.name)], sink.dropped);
     }
     text.head(
         "sink_errors_total",
@@ -88,7 +89,34 @@ fn sinks(text: &mut Text, snapshot: &Snapshot) {
         "Scenes on which a sink failed.",
     );
     for sink in &snapshot.sinks {
-        text.labelled("sink_errors_total", "sink", &sink.name, sink.errors);
+        text.labelled("sink_errors_total", &[("sink", &sink.name)], sink.errors);
+    }
+}
+
+fn gpio(text: &mut Text, snapshot: &Snapshot) {
+    let Some(gpio) = &snapshot.gpio else {
+        return;
+    };
+    text.gauge(
+        "gpio_up",
+        "1 if the pins that were asked for are driven.",
+        Some(u8::from(gpio.error.is_none())),
+    );
+    if gpio.outputs.is_empty() {
+        return;
+    }
+    text.head(
+        "gpio_active",
+        "gauge",
+        "1 while the label keeps the pin on.",
+    );
+    for output in &gpio.outputs {
+        let pin = output.pin.to_string();
+        text.labelled(
+            "gpio_active",
+            &[("pin", &pin), ("label", &output.label)],
+            u8::from(output.active),
+        );
     }
 }
 
@@ -149,9 +177,17 @@ fn system(text: &mut Text, snapshot: &Snapshot) {
     ] {
         text.head(name, "gauge", help);
         for (reason, set) in flags.named() {
-            text.labelled(name, "reason", reason, u8::from(set));
+            text.labelled(name, &[("reason", reason)], u8::from(set));
         }
     }
+}
+
+/// The value of a label as it stands between quotes.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n")
 }
 
 #[derive(Default)]
@@ -180,12 +216,12 @@ impl Text {
         }
     }
 
-    fn labelled(&mut self, name: &str, label: &str, value: &str, number: impl Display) {
-        let value = value
-            .replace('\\', r"\\")
-            .replace('"', "\\\"")
-            .replace('\n', r"\n");
-        self.line(format_args!("eyas_{name}{{{label}=\"{value}\"}} {number}"));
+    fn labelled(&mut self, name: &str, labels: &[(&str, &str)], number: impl Display) {
+        let pairs: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+            .collect();
+        self.line(format_args!("eyas_{name}{{{}}} {number}", pairs.join(",")));
     }
 
     fn histogram(&mut self, stage: &str, histogram: &Histogram) {
@@ -212,7 +248,7 @@ mod tests {
     use std::collections::HashMap;
     use std::time::{Duration, Instant};
 
-    use super::super::Telemetry;
+    use super::super::{GpioOutput, GpioSnapshot, Telemetry};
 
     /// Samples by name and labels. Panics where the text breaks the format.
     fn parse(text: &str) -> HashMap<String, f64> {
@@ -298,6 +334,24 @@ mod tests {
         assert_eq!(flag("throttled", "under_voltage"), 0.0);
         assert_eq!(flag("throttled_since_boot", "under_voltage"), 1.0);
         assert_eq!(flag("throttled_since_boot", "frequency_capped"), 0.0);
+    }
+
+    #[test]
+    fn pins_are_told_by_number_and_label() {
+        let telemetry = Telemetry::default();
+        let output = |label: &str, active| GpioOutput {
+            pin: 17,
+            label: label.into(),
+            active,
+        };
+        telemetry.set_gpio(GpioSnapshot {
+            error: None,
+            outputs: vec![output("person", true), output("dog", false)],
+        });
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples[r#"eyas_gpio_active{pin="17",label="person"}"#], 1.0);
+        assert_eq!(samples[r#"eyas_gpio_active{pin="17",label="dog"}"#], 0.0);
+        assert_eq!(samples["eyas_gpio_up"], 1.0);
     }
 
     #[test]

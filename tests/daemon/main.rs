@@ -1,5 +1,7 @@
-//! `eyas run` as others meet it: over the network, as systemd, through signals.
+//! `eyas run` as others meet it: over the network, as systemd, through signals, pins and a window.
 
 mod access;
+mod gpio;
 mod program;
 mod service;
+mod window;

@@ -1,6 +1,6 @@
 //! The findings for people.
 
-use super::{Findings, ModeFindings, NodeFindings, SelfTest};
+use super::{Findings, Gpio, ModeFindings, NodeFindings, SelfTest};
 use crate::telemetry::system::{SystemReading, Throttling};
 
 /// Paragraphs with a heading each.
@@ -16,6 +16,7 @@ pub(super) fn render(findings: &Findings) -> String {
         programs(findings),
         ribbon(findings),
         nodes(&findings.nodes),
+        gpio(&findings.gpio),
     ];
     let paragraphs = paragraphs.map(|lines| lines.join("\n") + "\n");
     paragraphs.join("\n")
@@ -146,6 +147,14 @@ fn nodes(nodes: &[NodeFindings]) -> Vec<String> {
     lines
 }
 
+fn gpio(gpio: &Gpio) -> Vec<String> {
+    let found = match (&gpio.board, &gpio.reason) {
+        (Some(board), _) => item("pins", format!("of {board}, for --gpio and --status-led")),
+        (None, reason) => format!("  none: {}", reason.as_deref().unwrap_or("unknown")),
+    };
+    vec!["GPIO".into(), found]
+}
+
 fn mode(mode: &ModeFindings) -> String {
     let rates: Vec<_> = mode.rates.iter().map(ToString::to_string).collect();
     let rates = match rates.is_empty() {
@@ -173,6 +182,14 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         assert!(nodes(&[])[1].contains("no /dev/video node"));
+    }
+
+    #[test]
+    fn pins_are_told_or_why_there_are_none() {
+        let told = |probed| gpio(&Gpio::of(probed)).join("\n");
+        let board = told(Ok("Raspberry Pi 5".into()));
+        assert!(board.contains("pins          of Raspberry Pi 5"), "{board}");
+        assert_eq!(told(Err("denied".into())), "GPIO\n  none: denied");
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use super::device::{Layout, Shot};
 use super::huffman;
 use super::mode::Encoding;
-use crate::source::{Picture, PixelFormat, files};
+use crate::source::{Picture, PixelFormat, jpeg};
 
-/// The picture of a shot: MJPEG is decoded, padding at the ends of rows removed. An error, in words, if the shot is
-/// damaged or cut short.
-pub(super) fn picture(shot: Shot, name: &str) -> Result<Picture, String> {
+/// The picture of a shot: MJPEG is decoded, at a reduced scale where that is still as large as `wish`; padding at the
+/// ends of rows is removed. An error, in words, if the shot is damaged or cut short.
+pub(super) fn picture(shot: Shot, name: &str, wish: [usize; 2]) -> Result<Picture, String> {
     let Shot { layout, data, .. } = shot;
     let Some(format) = layout.encoding.pixels() else {
         let data = huffman::with_tables(data);
-        return files::decode_jpeg(&data, name).map_err(|error| error.to_string());
+        return jpeg::decode(&data, name, Some(wish)).map_err(|error| error.to_string());
     };
     Ok(Picture {
         width: layout.width,
@@ -56,6 +56,8 @@ mod tests {
     use super::*;
     use crate::source::YuvRange;
 
+    const WISH: [usize; 2] = [32, 16];
+
     fn shot(encoding: Encoding, size: [usize; 2], stride: usize, data: Vec<u8>) -> Shot {
         let layout = Layout {
             encoding,
@@ -70,32 +72,37 @@ mod tests {
     #[test]
     fn rows_lose_their_padding_and_nothing_else() {
         let bytes: Vec<u8> = (0..24).collect();
-        let found = picture(shot(Encoding::Grey, [3, 2], 8, bytes.clone()), "x").unwrap();
+        let found = picture(shot(Encoding::Grey, [3, 2], 8, bytes.clone()), "x", WISH).unwrap();
         assert_eq!(
             (found.data, found.format),
             (vec![0, 1, 2, 8, 9, 10], PixelFormat::Grey)
         );
-        let found = picture(shot(Encoding::Yuyv, [2, 2], 6, bytes.clone()), "x").unwrap();
+        let found = picture(shot(Encoding::Yuyv, [2, 2], 6, bytes.clone()), "x", WISH).unwrap();
         assert_eq!(found.data, [0, 1, 2, 3, 6, 7, 8, 9]);
-        let found = picture(shot(Encoding::Nv12, [2, 2], 8, bytes.clone()), "x").unwrap();
+        let found = picture(shot(Encoding::Nv12, [2, 2], 8, bytes.clone()), "x", WISH).unwrap();
         assert_eq!(found.data, [0, 1, 8, 9, 16, 17]);
         assert_eq!(found.range, YuvRange::Full);
-        let found = picture(shot(Encoding::Nv12, [4, 4], 4, bytes.clone()), "x").unwrap();
+        let found = picture(shot(Encoding::Nv12, [4, 4], 4, bytes.clone()), "x", WISH).unwrap();
         assert_eq!(found.data, bytes);
     }
 
     #[test]
     fn a_stride_that_cannot_be_is_that_of_full_rows() {
         let bytes: Vec<u8> = (0..9).collect();
-        let found = picture(shot(Encoding::Grey, [3, 2], 0, bytes), "x").unwrap();
+        let found = picture(shot(Encoding::Grey, [3, 2], 0, bytes), "x", WISH).unwrap();
         assert_eq!(found.data, [0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
     fn a_picture_cut_short_is_told() {
-        let error = picture(shot(Encoding::Yuyv, [4, 2], 8, vec![0; 15]), "x").unwrap_err();
+        let error = picture(shot(Encoding::Yuyv, [4, 2], 8, vec![0; 15]), "x", WISH).unwrap_err();
         assert!(error.contains("15 of 16 bytes"), "{error}");
-        let error = picture(shot(Encoding::Mjpeg, [4, 2], 0, vec![0xFF, 0xD8]), "x").unwrap_err();
+        let error = picture(
+            shot(Encoding::Mjpeg, [4, 2], 0, vec![0xFF, 0xD8]),
+            "x",
+            WISH,
+        )
+        .unwrap_err();
         assert!(error.contains("decoded"), "{error}");
     }
 
@@ -110,7 +117,7 @@ mod tests {
     }
 
     fn assert_is_red(bytes: Vec<u8>) {
-        let found = picture(shot(Encoding::Mjpeg, [32, 16], 0, bytes), "x").unwrap();
+        let found = picture(shot(Encoding::Mjpeg, [32, 16], 0, bytes), "x", WISH).unwrap();
         assert_eq!((found.width, found.height), (32, 16));
         assert!(found.data[0] > 200 && found.data[1] < 50);
     }
@@ -118,6 +125,14 @@ mod tests {
     #[test]
     fn motion_jpeg_is_decoded_with_rubbish_behind_it() {
         assert_is_red(jpeg());
+    }
+
+    #[test]
+    fn motion_jpeg_is_decoded_no_larger_than_it_must_be() {
+        let shot = shot(Encoding::Mjpeg, [32, 16], 0, jpeg());
+        let found = picture(shot, "x", [10, 8]).unwrap();
+        assert_eq!((found.width, found.height), (16, 8));
+        assert!(found.data[0] > 200 && found.data[1] < 50);
     }
 
     /// Many cameras leave out the Huffman tables, which are those of the standard's annex K.

@@ -56,6 +56,8 @@ pub fn nodes() -> Vec<Node> {
 pub(super) struct CameraSource {
     name: Arc<str>,
     open: Arc<Open>,
+    /// The size that was asked for.
+    wish: [usize; 2],
     patience: Patience,
     worker: Option<Worker>,
     /// A worker that was given up, perhaps because the driver does not let it go. There is never a second such.
@@ -97,14 +99,15 @@ impl CameraSource {
                 Pace::Unpaced => f64::INFINITY,
             },
         };
-        Ok(Self::with(name, opener(path, wish)?, PATIENT))
+        Ok(Self::with(name, opener(path, wish)?, wish.size, PATIENT))
     }
 
-    fn with(name: &str, open: Arc<Open>, patience: Patience) -> Self {
+    fn with(name: &str, open: Arc<Open>, wish: [usize; 2], patience: Patience) -> Self {
         let [first, last] = patience.retry;
         Self {
             name: name.into(),
             open,
+            wish,
             patience,
             worker: None,
             stuck: None,
@@ -137,7 +140,7 @@ impl CameraSource {
     /// The frame of a shot; an error, in words, if the shot is damaged.
     fn frame(&self, shot: Shot, index: u64) -> std::result::Result<Frame, String> {
         let (captured, timestamp) = (shot.captured, shot.timestamp);
-        let picture = decode::picture(shot, &self.name)?;
+        let picture = decode::picture(shot, &self.name, self.wish)?;
         Ok(Frame {
             captured,
             timestamp,

@@ -82,7 +82,7 @@ impl Drawer {
             stall: Duration::from_secs(3600),
             retry: [moment, moment * 2],
         };
-        CameraSource::with("camera", Arc::new(open), patience)
+        CameraSource::with("camera", Arc::new(open), [640, 480], patience)
     }
 }
 
