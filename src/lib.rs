@@ -15,9 +15,10 @@
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
-//! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
+//! | [`track`] | objects followed from frame to frame, zones | detect's types, telemetry, error |
+//! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's and track's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
-//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, source, sink, telemetry |
+//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, track, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |
 //!
 //! # Example
@@ -55,5 +56,6 @@ pub mod sink;
 pub mod source;
 pub mod telemetry;
 pub mod tensor;
+pub mod track;
 
 pub use error::{Error, Result};

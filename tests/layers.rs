@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("error", &[]),
     ("tensor", &[]),
     ("kernels", &["tensor", "error"]),
@@ -21,16 +21,18 @@ const LAYERS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("source", &["error"]),
-    ("sink", &["detect", "source", "telemetry", "error"]),
+    ("track", &["detect", "telemetry", "error"]),
+    ("sink", &["detect", "track", "source", "telemetry", "error"]),
     ("telemetry", &["error"]),
     (
         "pipeline",
-        &["detect", "source", "sink", "telemetry", "error"],
+        &["detect", "track", "source", "sink", "telemetry", "error"],
     ),
     (
         "cli",
         &[
             "pipeline",
+            "track",
             "sink",
             "source",
             "telemetry",

@@ -145,6 +145,7 @@ fn cat() -> Detection {
             x_max: 200.0,
             y_max: 150.0,
         },
+        track_id: None,
     }
 }
 
@@ -479,11 +480,11 @@ fn pictures_are_encoded_only_while_somebody_watches() {
     // No JPEG can hold it: encoding would fail.
     (frame.width, frame.height) = (70_000, 1);
     frame.data = vec![0; 70_000 * 3];
-    let scene = Arc::new(eyas::sink::Scene {
-        frame: Arc::new(frame),
-        detections: vec![],
-        inference: Duration::ZERO,
-    });
+    let scene = Arc::new(eyas::sink::Scene::new(
+        Arc::new(frame),
+        vec![],
+        Duration::ZERO,
+    ));
     sink.consume(&scene).unwrap();
     assert_eq!(ask(sink.address(), &get("/snapshot.jpg")).status, 500);
     let mut stream = connect(sink.address());

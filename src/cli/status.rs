@@ -198,6 +198,7 @@ mod tests {
             class_id: 0,
             confidence: 0.9,
             bounding_box: BoundingBox::default(),
+            track_id: None,
         };
         *seen.0.lock().unwrap() = counts(&[found("cat"), found("dog"), found("cat")]);
         telemetry.set_duty(50);

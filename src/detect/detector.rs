@@ -107,6 +107,7 @@ impl Detector {
                     label: self.labels.name(raw.class_id),
                     class_id: raw.class_id,
                     confidence: raw.score.clamp(0.0, 1.0),
+                    track_id: None,
                 })
             })
             .collect();

@@ -94,6 +94,7 @@ pub(super) fn infer(
         let scene = Arc::new(Scene {
             frame: Arc::new(frame),
             detections: detected.detections,
+            events: Vec::new(),
             inference: detected.inference,
         });
         for sink in sinks {

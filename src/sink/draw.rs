@@ -195,6 +195,7 @@ mod tests {
                 x_max,
                 y_max,
             },
+            track_id: None,
         }
     }
 

@@ -130,9 +130,9 @@ mod tests {
             timestamp: UNIX_EPOCH + Duration::from_millis(1_767_225_600_000),
             source: "cat.jpg".into(),
         };
-        Scene {
-            frame: Arc::new(frame),
-            detections: vec![Detection {
+        Scene::new(
+            Arc::new(frame),
+            vec![Detection {
                 label: "cat".into(),
                 class_id: 16,
                 confidence: 0.93,
@@ -142,9 +142,10 @@ mod tests {
                     x_max: 200.1,
                     y_max: 310.0,
                 },
+                track_id: None,
             }],
-            inference: Duration::from_micros(11_200),
-        }
+            Duration::from_micros(11_200),
+        )
     }
 
     #[test]

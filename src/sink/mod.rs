@@ -12,14 +12,29 @@ use std::time::Duration;
 use crate::detect::Detection;
 use crate::error::Result;
 use crate::source::Frame;
+use crate::track::TrackEvent;
 
 /// A frame with what was found on it.
 #[derive(Clone, Debug)]
 pub struct Scene {
     pub frame: Arc<Frame>,
     pub detections: Vec<Detection>,
+    /// What has happened to tracks since the scene before.
+    pub events: Vec<TrackEvent>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
+}
+
+impl Scene {
+    /// A scene in which nothing is followed.
+    pub fn new(frame: Arc<Frame>, detections: Vec<Detection>, inference: Duration) -> Self {
+        Self {
+            frame,
+            detections,
+            events: Vec::new(),
+            inference,
+        }
+    }
 }
 
 /// Which scenes a sink gets when it is slower than detection.
@@ -40,4 +55,11 @@ pub trait Sink: Send {
 
     /// Takes one scene. An error is logged once and counted; the next scene is offered all the same.
     fn consume(&mut self, scene: &Arc<Scene>) -> Result<()>;
+
+    /// Tracks have ended, and left their zones, while no new frame came. Only told to sinks of [`Delivery::Every`].
+    /// Errors count as those of [`Sink::consume`].
+    fn tracks_ended(&mut self, events: &[TrackEvent]) -> Result<()> {
+        let _ = events;
+        Ok(())
+    }
 }

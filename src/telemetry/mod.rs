@@ -1,6 +1,7 @@
 //! Rates, latency histograms and readings of the machine.
 
 pub mod histogram;
+pub mod objects;
 mod prometheus;
 pub mod rate;
 pub mod system;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use histogram::Histogram;
+use objects::ObjectCounts;
 use rate::Rate;
 use system::{System, SystemReading};
 
@@ -84,6 +86,7 @@ pub struct Telemetry {
     sinks: Mutex<Vec<Arc<SinkCounters>>>,
     system: Mutex<System>,
     reading: Mutex<SystemReading>,
+    objects: Mutex<ObjectCounts>,
 }
 
 #[derive(Debug)]
@@ -117,6 +120,7 @@ impl Default for Telemetry {
             sinks: Mutex::default(),
             system: Mutex::default(),
             reading: Mutex::default(),
+            objects: Mutex::default(),
         }
     }
 }
@@ -199,6 +203,16 @@ impl Telemetry {
         self.duty_percent.store(percent, Ordering::Relaxed);
     }
 
+    /// So many objects are followed from now on.
+    pub fn set_objects(&self, counts: ObjectCounts) {
+        *lock(&self.objects) = counts;
+    }
+
+    /// The objects that are followed.
+    pub fn objects(&self) -> ObjectCounts {
+        lock(&self.objects).clone()
+    }
+
     /// Frames inferred so far.
     pub fn inferred(&self) -> u64 {
         self.inferred.load(Ordering::Relaxed)
@@ -252,6 +266,7 @@ impl Telemetry {
             decode: StageSnapshot::of(&self.stages.decode),
             duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
+            objects: self.objects(),
             system: lock(&self.reading).clone(),
         }
     }
@@ -286,6 +301,7 @@ pub struct Snapshot {
     /// Share of the time that detection may take: less than 100 while the machine is too hot.
     pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
+    pub objects: ObjectCounts,
     pub system: SystemReading,
 }
 
