@@ -13,8 +13,8 @@ use signal_hook::iterator::{Handle, Signals};
 use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
-use super::load::{LoadedDetector, Work, load_detector};
-use super::reload::{Next, Reload, Request, detect_with};
+use super::load::LoadedDetector;
+use super::reload::{Next, Prepared, Reload, Request, detect_with};
 use super::service;
 use super::status::{self, Seen};
 use super::terminal::{self, RawMode};
@@ -23,9 +23,11 @@ use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
 use crate::sink::snapshot::SnapshotSink;
+use crate::sink::track_events::TrackEventsSink;
 use crate::sink::web::{About, Page, WebSink};
-use crate::source;
+use crate::source::{self, Masks};
 use crate::telemetry::Telemetry;
+use crate::track::{SharedRules, Watch};
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -33,10 +35,11 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 const INTERRUPTED: i32 = 130;
 
 /// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end. SIGHUP reloads threshold,
-/// labels and model, or ends the run where it means that the terminal has gone.
+/// labels, model, zones, masks and rules for classes, or ends the run where it means that the terminal has gone.
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings::resolve(args.clone())?;
-    let loaded = load_detector(&settings.model, Work::Live)?;
+    let Prepared { loaded, rules } = Prepared::load(&settings, settings.model.threshold())?;
+    let (masks, rules) = (Masks::new(rules.masks.clone()), SharedRules::new(rules));
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));
@@ -55,6 +58,7 @@ pub fn run(args: Args) -> Result<()> {
         args,
         settings: settings.clone(),
         threshold: loaded.threshold,
+        masks: masks.clone(),
         next: next.clone(),
     };
     let signals = Watcher::signals(&stop, reload.start()?)?;
@@ -69,7 +73,13 @@ pub fn run(args: Args) -> Result<()> {
 
     let ended = Pipeline {
         source,
-        detect: detect_with(loaded.detector, next, page),
+        masks,
+        watch: if settings.track {
+            Watch::following(rules.clone())
+        } else {
+            Watch::sifting(rules.clone())
+        },
+        detect: detect_with(loaded.detector, rules, next, page),
         sinks,
         telemetry: telemetry.clone(),
         stop: stop.clone(),
@@ -118,12 +128,19 @@ fn open_sinks(
         page = Some(web.page());
         sinks.push(Box::new(web));
     }
-    if let Some(target) = &settings.events {
+    let end_at_closed_pipe = || {
         let (stop, closed) = (stop.clone(), pipe_closed.clone());
-        sinks.push(Box::new(EventsSink::open(target, move || {
+        move || {
             closed.store(true, Ordering::Relaxed);
             stop.stop();
-        })?));
+        }
+    };
+    if let Some(target) = &settings.events {
+        sinks.push(Box::new(EventsSink::open(target, end_at_closed_pipe())?));
+    }
+    if let Some(target) = &settings.track_events {
+        let sink = TrackEventsSink::open(target, end_at_closed_pipe())?;
+        sinks.push(Box::new(sink));
     }
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));

@@ -3,7 +3,9 @@
 pub mod draw;
 pub mod events;
 pub mod jpeg;
+mod lines;
 pub mod snapshot;
+pub mod track_events;
 pub mod web;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use crate::detect::Detection;
 use crate::error::Result;
 use crate::source::Frame;
-use crate::track::TrackEvent;
+use crate::track::{TrackEvent, Zone};
 
 /// A frame with what was found on it.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub struct Scene {
     pub detections: Vec<Detection>,
     /// What has happened to tracks since the scene before.
     pub events: Vec<TrackEvent>,
+    /// The zones that held.
+    pub zones: Arc<[Zone]>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
 }
@@ -32,6 +36,7 @@ impl Scene {
             frame,
             detections,
             events: Vec::new(),
+            zones: Arc::default(),
             inference,
         }
     }
