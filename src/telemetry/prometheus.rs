@@ -252,6 +252,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::Telemetry;
+    use super::super::objects::{ObjectCounts, TrackCount, ZoneCount};
 
     /// Samples by name and labels. Panics where the text breaks the format.
     fn parse(text: &str) -> HashMap<String, f64> {
@@ -337,6 +338,34 @@ mod tests {
         assert_eq!(flag("throttled", "under_voltage"), 0.0);
         assert_eq!(flag("throttled_since_boot", "under_voltage"), 1.0);
         assert_eq!(flag("throttled_since_boot", "frequency_capped"), 0.0);
+    }
+
+    #[test]
+    fn objects_are_counted_by_label_and_zone() {
+        let telemetry = Telemetry::default();
+        let count = |label: &str, now, total| TrackCount {
+            label: label.into(),
+            now,
+            total,
+        };
+        telemetry.set_objects(ObjectCounts {
+            tracks: vec![count("car", 0, 7), count("stop \"sign\"", 1, 1)],
+            zones: vec![ZoneCount {
+                zone: "drive".into(),
+                label: "car".into(),
+                now: 2,
+                total: 5,
+            }],
+        });
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples["eyas_tracked_objects{label=\"car\"}"], 0.0);
+        assert_eq!(samples["eyas_tracks_total{label=\"car\"}"], 7.0);
+        assert_eq!(samples[r#"eyas_tracks_total{label="stop \"sign\""}"#], 1.0);
+        let zone = |name: &str| samples[&format!("eyas_{name}{{zone=\"drive\",label=\"car\"}}")];
+        assert_eq!(
+            (zone("zone_objects"), zone("zone_entries_total")),
+            (2.0, 5.0)
+        );
     }
 
     #[test]

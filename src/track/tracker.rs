@@ -16,7 +16,7 @@ pub const LEAST_CONFIDENCE: f32 = 0.1;
 
 /// A track that is not found again for so long has ended. Where frames come slower, it is given some of them.
 const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENT_FRAMES: f64 = 3.0;
+const PATIENT_FRAMES: f64 = 5.0;
 /// The same for what has been found once: it becomes a track by being found again.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 const SECOND_LOOK_FRAMES: f64 = 2.0;
