@@ -27,7 +27,7 @@ pub fn frame_to_rgb(frame: &Frame) -> RgbImage {
     image
 }
 
-/// Draws each zone's outline, and a tag with its name.
+/// Draws each zone's outline, in a colour for its kind, and a tag with its name.
 pub fn outline(image: &mut RgbImage, zones: &[Zone]) {
     let style = Style::for_size(image.width(), image.height());
     let mut taken = Vec::new();
@@ -74,8 +74,8 @@ fn bounds(corners: &[(f32, f32)]) -> BoundingBox {
     }
 }
 
-/// Draws each detection's box, and a tag with its label, the number of its track and its confidence. The most confident lies on top; tags stay
-/// within the picture, and off each other where there is room beside their box.
+/// Draws each detection's box, and a tag with its label, the number of its track and its confidence. The most confident
+/// lies on top; tags stay within the picture, and off each other where there is room beside their box.
 pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
     let style = Style::for_size(image.width(), image.height());
     let mut taken: Vec<Rect> = Vec::new();
