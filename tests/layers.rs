@@ -3,8 +3,9 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
+    ("polygon", &[]),
     ("tensor", &[]),
     ("kernels", &["tensor", "error"]),
     ("graph", &["tensor", "error"]),
@@ -20,20 +21,26 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "engine", "plan", "model", "graph", "kernels", "tensor", "error", "source",
         ],
     ),
-    ("source", &["error"]),
-    ("sink", &["detect", "source", "telemetry", "error"]),
+    ("source", &["polygon", "error"]),
+    ("track", &["detect", "source", "telemetry", "polygon"]),
+    (
+        "sink",
+        &["detect", "track", "source", "telemetry", "polygon", "error"],
+    ),
     ("telemetry", &["error"]),
     (
         "pipeline",
-        &["detect", "source", "sink", "telemetry", "error"],
+        &["detect", "track", "source", "sink", "telemetry", "error"],
     ),
     (
         "cli",
         &[
             "pipeline",
+            "track",
             "sink",
             "source",
             "telemetry",
+            "polygon",
             "detect",
             "engine",
             "plan",
@@ -47,7 +54,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// Of a module, the only items that another may use.
-const ITEMS: [(&str, &str, &[&str]); 3] = [
+const ITEMS: [(&str, &str, &[&str]); 6] = [
     (
         "detect",
         "source",
@@ -55,6 +62,13 @@ const ITEMS: [(&str, &str, &[&str]); 3] = [
     ),
     ("sink", "source", &["Frame", "PixelFormat", "YuvRange"]),
     ("sink", "detect", &["BoundingBox", "Detection", "Threshold"]),
+    (
+        "sink",
+        "track",
+        &["EventKind", "TrackEvent", "Zone", "ZoneKind"],
+    ),
+    ("track", "detect", &["BoundingBox", "Detection"]),
+    ("track", "source", &["Frame"]),
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.

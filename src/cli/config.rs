@@ -1,6 +1,6 @@
 //! What `run` is told: flags win over the configuration file, the file over the defaults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
+use super::places::{ClassTable, MaskTable, Places, ZoneTable};
 use crate::error::{Error, Result};
 use crate::sink::gpio;
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
@@ -15,7 +16,16 @@ use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
 /// Keys of the configuration file that a reload applies.
-const RELOADED: [&str; 5] = ["model", "labels", "confidence", "threads", "isa"];
+const RELOADED: [&str; 8] = [
+    "model",
+    "labels",
+    "confidence",
+    "threads",
+    "isa",
+    "zone",
+    "mask",
+    "class",
+];
 
 /// Watches a source and shows what is found.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -52,6 +62,13 @@ pub struct Args {
     /// Write a line of JSON for each frame to a file, or to stdout with `-`
     #[arg(long, value_name = "-|FILE")]
     events: Option<PathBuf>,
+    /// Write a line of JSON for each event of a track (new, update, end; enter, leave, dwell of a zone) to a file, or to
+    /// stdout with `-`
+    #[arg(long, value_name = "-|FILE", conflicts_with = "no_track")]
+    track_events: Option<PathBuf>,
+    /// Do not follow objects: no ids, no events, no counts
+    #[arg(long)]
+    no_track: bool,
     /// Write annotated pictures of what is found into a folder
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
@@ -65,12 +82,12 @@ pub struct Args {
     /// End after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
-    /// TOML file with the flags above as keys
+    /// TOML file with the flags above as keys, and with zones, masks and rules for classes
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The keys of the configuration file: the long flags.
+/// The keys of the configuration file: the long flags, and the tables of [`Places`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
@@ -89,10 +106,18 @@ struct File {
     token_file: Option<PathBuf>,
     display: Option<bool>,
     events: Option<PathBuf>,
+    track_events: Option<PathBuf>,
+    no_track: Option<bool>,
     snapshots: Option<PathBuf>,
     gpio: Option<Vec<String>>,
     status_led: Option<toml::Value>,
     frames: Option<u64>,
+    #[serde(default)]
+    zone: Vec<ZoneTable>,
+    #[serde(default)]
+    mask: Vec<MaskTable>,
+    #[serde(default)]
+    class: BTreeMap<String, ClassTable>,
 }
 
 /// What `run` does, all said.
@@ -106,6 +131,10 @@ pub(super) struct Settings {
     pub token_file: Option<PathBuf>,
     pub display: bool,
     pub events: Option<PathBuf>,
+    /// Whether objects are followed.
+    pub track: bool,
+    pub track_events: Option<PathBuf>,
+    pub places: Places,
     pub snapshots: Option<PathBuf>,
     pub gpio: Vec<gpio::Rule>,
     pub status_led: Option<gpio::Output>,
@@ -188,6 +217,9 @@ impl Settings {
             .status_led
             .or(key.parsed("status-led", file_led, parse_output)?);
         gpio::check(&gpio, status_led).map_err(|reason| Error::Usage(format!("gpio: {reason}")))?;
+        let file_follows = file.no_track != Some(true) || args.track_events.is_some();
+        let track = file_follows && !args.no_track;
+        let track_events = args.track_events.or(file.track_events);
         Ok(Self {
             model,
             source: args
@@ -199,6 +231,9 @@ impl Settings {
             token_file: args.token_file.or(file.token_file),
             display: args.display || file.display.unwrap_or(false),
             events: args.events.or(file.events),
+            track,
+            track_events: track_events.filter(|_| track),
+            places: Places::new(name, file.zone, file.mask, file.class)?,
             snapshots: args.snapshots.or(file.snapshots),
             gpio,
             status_led,
@@ -209,7 +244,10 @@ impl Settings {
 
     /// Whether lines of JSON go to standard output.
     pub fn events_to_stdout(&self) -> bool {
-        self.events.as_deref() == Some(Path::new("-"))
+        let targets = [&self.events, &self.track_events];
+        targets
+            .into_iter()
+            .any(|target| target.as_deref() == Some(Path::new("-")))
     }
 }
 
@@ -340,10 +378,26 @@ mod tests {
     }
 
     #[test]
+    fn no_track_silences_the_file_and_track_events_outvotes_its_silence() {
+        let track = |flags: &[&str], toml| {
+            let found = settings(flags, toml).unwrap();
+            (found.track, found.track_events)
+        };
+        assert_eq!(track(&[], ""), (true, None));
+        let file = "track-events = 'a'";
+        assert_eq!(track(&[], file), (true, Some("a".into())));
+        assert_eq!(track(&["--no-track"], file), (false, None));
+        let silent = "no-track = true\ntrack-events = 'a'";
+        assert_eq!(track(&[], silent), (false, None));
+        let asked = track(&["--track-events", "-"], silent);
+        assert_eq!(asked, (true, Some("-".into())));
+    }
+
+    #[test]
     fn the_commented_configuration_holds_every_flag_and_parses_without_its_comments() {
         let commented = include_str!("../../systemd/eyas.toml");
         assert!(parse::<toml::Table>(commented, "").unwrap().is_empty());
-        let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase());
+        let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
         let keys = commented.lines().filter_map(|line| line.strip_prefix('#'));
         let example = keys.filter(is_key).collect::<Vec<_>>().join("\n");
         settings(&[], &example).unwrap();
@@ -356,6 +410,10 @@ mod tests {
         flags.retain(|flag| *flag != "config");
         flags.sort_unstable();
         let mut keys: Vec<_> = table.keys().map(String::as_str).collect();
+        for table in ["class", "mask", "zone"] {
+            let at = keys.iter().position(|key| *key == table);
+            keys.swap_remove(at.expect(table));
+        }
         keys.sort_unstable();
         assert_eq!(keys, flags);
     }
@@ -391,6 +449,11 @@ mod tests {
             ("gpio = 'cat=17'", "gpio"),
             ("gpio = ['cat=99']", "gpio: \"99\""),
             ("status-led = 99", "status-led"),
+            ("[[zone]]\nname = 'a'\npolygon = [[0, 0]]", "zone 1"),
+            ("[[zone]]\nname = 'a'\nshape = []", "shape"),
+            ("[[zone]]\nname = 'a'\nkind = 'b'\npolygon = []", "kind"),
+            ("[[mask]]\npolygon = [[0, 0, 0]]", "polygon"),
+            ("[class.cat]\nminsize = 1", "minsize"),
         ] {
             let error = settings(&[], toml).unwrap_err();
             assert_eq!(error.exit_code(), 2);

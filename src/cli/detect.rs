@@ -76,11 +76,7 @@ fn one(
     let mut frame = read_picture(image)?;
     frame.index = index as u64;
     let detected = loaded.detector.detect(&frame)?;
-    let scene = Scene {
-        frame: Arc::new(frame),
-        detections: detected.detections,
-        inference: detected.inference,
-    };
+    let scene = Scene::new(Arc::new(frame), detected.detections, detected.inference);
     let text = if args.json {
         EventRecord::new(&scene).to_line() + "\n"
     } else {
@@ -189,8 +185,8 @@ mod tests {
     use crate::source::{Frame, PixelFormat, YuvRange};
 
     fn scene() -> Scene {
-        Scene {
-            frame: Arc::new(Frame {
+        Scene::new(
+            Arc::new(Frame {
                 width: 64,
                 height: 48,
                 format: PixelFormat::Rgb,
@@ -201,7 +197,7 @@ mod tests {
                 timestamp: SystemTime::now(),
                 source: "a.bmp".into(),
             }),
-            detections: vec![Detection {
+            vec![Detection {
                 label: "cat".into(),
                 class_id: 16,
                 confidence: 0.5,
@@ -211,9 +207,10 @@ mod tests {
                     x_max: 30.0,
                     y_max: 40.25,
                 },
+                track_id: None,
             }],
-            inference: Duration::from_millis(12),
-        }
+            Duration::from_millis(12),
+        )
     }
 
     #[test]

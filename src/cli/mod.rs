@@ -12,6 +12,7 @@ pub mod load;
 mod models;
 pub mod npy;
 mod pins;
+mod places;
 mod reload;
 mod run;
 mod service;

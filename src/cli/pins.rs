@@ -13,8 +13,8 @@ use crate::telemetry::{GpioOutput, GpioSnapshot, Telemetry};
 pub(super) fn check_labels(settings: &Settings, labels: &Labels) -> Result<()> {
     for rule in &settings.gpio {
         if let Subject::Label(label) = &rule.subject {
-            let checked = labels.check_name(label);
-            checked.map_err(|reason| Error::Usage(format!("gpio: {reason}")))?;
+            let known = labels.ids_of(label);
+            known.map_err(|reason| Error::Usage(format!("gpio: {reason}")))?;
         }
     }
     Ok(())

@@ -13,9 +13,9 @@ use signal_hook::iterator::{Handle, Signals};
 use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
-use super::load::{LoadedDetector, Work, load_detector};
+use super::load::LoadedDetector;
 use super::pins;
-use super::reload::{Next, Reload, Request, detect_with};
+use super::reload::{Next, Prepared, Reload, Request, detect_with};
 use super::service;
 use super::status::{self, Seen};
 use super::terminal::{self, RawMode};
@@ -24,10 +24,12 @@ use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
 use crate::sink::snapshot::SnapshotSink;
+use crate::sink::track_events::TrackEventsSink;
 use crate::sink::web::{About, Page, WebSink};
 use crate::sink::window::Window;
-use crate::source;
+use crate::source::{self, Masks};
 use crate::telemetry::Telemetry;
+use crate::track::{SharedRules, Watch};
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -35,11 +37,12 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 const INTERRUPTED: i32 = 130;
 
 /// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end. SIGHUP reloads threshold,
-/// labels and model, or ends the run where it means that the terminal has gone.
+/// labels, model, zones, masks and rules for classes, or ends the run where it means that the terminal has gone.
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings::resolve(args.clone())?;
-    let loaded = load_detector(&settings.model, Work::Live)?;
-    pins::check_labels(&settings, &loaded.labels)?;
+    let Prepared { loaded, rules } = Prepared::load(&settings, settings.model.threshold())?;
+    pins::check_labels(&settings, loaded.detector.labels())?;
+    let (masks, rules) = (Masks::new(rules.masks.clone()), SharedRules::new(rules));
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let window = open_window(&settings, source.name(), &telemetry)?;
@@ -62,6 +65,7 @@ pub fn run(args: Args) -> Result<()> {
         args,
         settings: settings.clone(),
         threshold: loaded.threshold,
+        masks: masks.clone(),
         next: next.clone(),
     };
     let signals = Watcher::signals(&stop, reload.start()?)?;
@@ -76,7 +80,13 @@ pub fn run(args: Args) -> Result<()> {
 
     let pipeline = Pipeline {
         source,
-        detect: detect_with(loaded.detector, next, page),
+        masks,
+        watch: if settings.track {
+            Watch::following(rules.clone())
+        } else {
+            Watch::sifting(rules.clone())
+        },
+        detect: detect_with(loaded.detector, rules, next, page),
         sinks,
         telemetry: telemetry.clone(),
         stop: stop.clone(),
@@ -154,12 +164,19 @@ fn open_sinks(
         page = Some(web.page());
         sinks.push(Box::new(web));
     }
-    if let Some(target) = &settings.events {
+    let end_at_closed_pipe = || {
         let (stop, closed) = (stop.clone(), pipe_closed.clone());
-        sinks.push(Box::new(EventsSink::open(target, move || {
+        move || {
             closed.store(true, Ordering::Relaxed);
             stop.stop();
-        })?));
+        }
+    };
+    if let Some(target) = &settings.events {
+        sinks.push(Box::new(EventsSink::open(target, end_at_closed_pipe())?));
+    }
+    if let Some(target) = &settings.track_events {
+        let sink = TrackEventsSink::open(target, end_at_closed_pipe())?;
+        sinks.push(Box::new(sink));
     }
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));

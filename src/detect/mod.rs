@@ -22,7 +22,7 @@ pub struct BoundingBox {
 }
 
 /// One object found.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Detection {
     pub label: Arc<str>,
     /// The class as the model counts it, without the background class.
@@ -31,6 +31,9 @@ pub struct Detection {
     pub confidence: f32,
     #[serde(rename = "box")]
     pub bounding_box: BoundingBox,
+    /// The track that it belongs to, where objects are followed and once this one is known to be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track_id: Option<u64>,
 }
 
 /// The confidence threshold that the live page, a reload and the detector share, in `[0, 1]`.

@@ -176,6 +176,35 @@ impl Labels {
         }
     }
 
+    /// All ids of a name, without regard to the case of ASCII letters; `class N` names an id that has no label. An error
+    /// in words, with names that may have been meant, if there is none.
+    pub fn ids_of(&self, name: &str) -> std::result::Result<Vec<usize>, String> {
+        let has_name = |id: &usize| self.name(*id).eq_ignore_ascii_case(name);
+        let ids: Vec<usize> = (0..self.len()).filter(has_name).collect();
+        let number = name.strip_prefix("class ").filter(|_| self.is_empty());
+        match number.and_then(|number| number.parse().ok()) {
+            Some(id) => Ok(vec![id]),
+            None if ids.is_empty() => Err(self.no_label(name)),
+            None => Ok(ids),
+        }
+    }
+
+    fn no_label(&self, name: &str) -> String {
+        let names = || self.names.iter().flatten().map(|name| &**name);
+        let near = near(name, names());
+        let advice = match near.is_empty() {
+            _ if names().next().is_none() => {
+                "the model has none; write \"class 0\" for its first class".into()
+            }
+            true => format!(
+                "the model's are {}",
+                names().take(10).collect::<Vec<_>>().join(", ")
+            ),
+            false => format!("did you mean {}?", near.join(", ")),
+        };
+        format!("no label is {name:?}; {advice}")
+    }
+
     /// Number of ids from 0 to the last one with a name or a place in the file.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -196,20 +225,6 @@ impl Labels {
         self.names
             .iter()
             .position(|entry| entry.as_ref().is_some_and(|e| e.eq_ignore_ascii_case(name)))
-    }
-
-    /// Whether detections can have this name: a label, or the `class N` of a hole. An error says what may have been meant.
-    pub fn check_name(&self, name: &str) -> std::result::Result<(), String> {
-        let class_id = name.strip_prefix("class ").and_then(|id| id.parse().ok());
-        if self.id_of(name).is_some() || class_id.is_some_and(|id| self.is_hole(id)) {
-            return Ok(());
-        }
-        let near = near(name, self.names.iter().flatten().map(|name| &**name));
-        let advice = match near.is_empty() {
-            true => "`eyas inspect MODEL` lists its labels".into(),
-            false => format!("did you mean {}?", near.join(", ")),
-        };
-        Err(format!("the model has no label {name:?}; {advice}"))
     }
 }
 
@@ -334,23 +349,6 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_told_with_those_near_them() {
-        let labels = Labels::parse("person\n???\nCat\n", "x").unwrap();
-        for name in ["person", "cat", "class 1", "class 7"] {
-            assert_eq!(labels.check_name(name), Ok(()));
-        }
-        let told = labels.check_name("persn").unwrap_err();
-        assert!(told.ends_with("\"persn\"; did you mean person?"), "{told}");
-        assert!(
-            labels
-                .check_name("class 0")
-                .unwrap_err()
-                .contains("inspect")
-        );
-        assert!(Labels::default().check_name("class 0").is_ok());
-    }
-
-    #[test]
     fn every_form_gives_the_same_labels() {
         let forms = [
             "cat\ndog\n",
@@ -385,6 +383,22 @@ mod tests {
         assert_eq!(&*labels.name(2), "class 2");
         assert_eq!(labels.id_of("DOG"), Some(4));
         assert_eq!(labels.id_of("n/a"), None);
+    }
+
+    #[test]
+    fn a_name_has_all_ids_that_bear_it() {
+        let (labels, _) = resolve("cat\n???\ndog\ncat\nclass 4", None);
+        assert_eq!(labels.ids_of("CAT"), Ok(vec![0, 3]));
+        assert_eq!(labels.ids_of("class 1"), Ok(vec![1]));
+        assert_eq!(labels.ids_of("class 4"), Ok(vec![4]));
+        assert_eq!(Labels::default().ids_of("class 99"), Ok(vec![99]));
+        assert!(labels.ids_of("class 99").is_err());
+        let refused = |name: &str| labels.ids_of(name).unwrap_err();
+        assert_eq!(refused("catt"), "no label is \"catt\"; did you mean cat?");
+        // Class 0 has a name.
+        assert!(refused("class 0").contains("did you mean class 4"));
+        let words = Labels::default().ids_of("cat").unwrap_err();
+        assert!(words.contains("\"class 0\""), "{words}");
     }
 
     #[test]

@@ -1,17 +1,17 @@
-//! Names near a mistyped one.
+//! Names that a mistyped one may have been meant for.
 
-/// How alike two names must be, 0 to 1, for one to be suggested for the other.
+/// Names less alike than this are not suggested.
 const NEAR: f64 = 0.75;
 
-/// Of the known names, at most three that `name` may have been meant for, the likeliest first. ASCII case is ignored.
-pub(super) fn near<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+/// Up to three of `names`, the likeliest first. The case of ASCII letters does not matter.
+pub fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let name = name.to_ascii_lowercase();
-    let mut near: Vec<(f64, &str)> = known
-        .into_iter()
+    let mut near: Vec<(f64, &str)> = names
         .map(|known| (likeness(&known.to_ascii_lowercase(), &name), known))
         .filter(|(likeness, _)| *likeness >= NEAR)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    near.dedup();
     near.into_iter().map(|(_, known)| known).take(3).collect()
 }
 
@@ -28,10 +28,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_likeliest_comes_first_and_the_unlike_not_at_all() {
-        let known = ["person", "Potted plant", "cat"];
-        assert_eq!(near("persn", known), ["person"]);
-        assert_eq!(near("PLANT", known), ["Potted plant"]);
-        assert!(near("xyzzy", known).is_empty());
+    fn the_likeliest_comes_first() {
+        let names = ["Person", "parson", "bicycle", "car", "car"];
+        let near = |name| near(name, names.into_iter());
+        assert_eq!(near("persn"), ["Person", "parson"]);
+        assert_eq!(near("CYCLE"), ["bicycle"]);
+        assert_eq!(near("car"), ["car"]);
+        assert!(near("zebra").is_empty());
     }
 }

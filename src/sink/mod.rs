@@ -4,7 +4,9 @@ pub mod draw;
 pub mod events;
 pub mod gpio;
 pub mod jpeg;
+mod lines;
 pub mod snapshot;
+pub mod track_events;
 pub mod web;
 pub mod window;
 
@@ -14,14 +16,32 @@ use std::time::Duration;
 use crate::detect::Detection;
 use crate::error::Result;
 use crate::source::Frame;
+use crate::track::{TrackEvent, Zone};
 
 /// A frame with what was found on it.
 #[derive(Clone, Debug)]
 pub struct Scene {
     pub frame: Arc<Frame>,
     pub detections: Vec<Detection>,
+    /// What has happened to tracks since the scene before.
+    pub events: Vec<TrackEvent>,
+    /// The zones that held.
+    pub zones: Arc<[Zone]>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
+}
+
+impl Scene {
+    /// A scene in which nothing is followed.
+    pub fn new(frame: Arc<Frame>, detections: Vec<Detection>, inference: Duration) -> Self {
+        Self {
+            frame,
+            detections,
+            events: Vec::new(),
+            zones: Arc::default(),
+            inference,
+        }
+    }
 }
 
 /// Which scenes a sink gets when it is slower than detection.
@@ -42,4 +62,11 @@ pub trait Sink: Send {
 
     /// Takes one scene. An error is logged once and counted; the next scene is offered all the same.
     fn consume(&mut self, scene: &Arc<Scene>) -> Result<()>;
+
+    /// Tracks have ended, and left their zones, while no new frame came. Only told to sinks of [`Delivery::Every`].
+    /// Errors count as those of [`Sink::consume`].
+    fn tracks_ended(&mut self, events: &[TrackEvent]) -> Result<()> {
+        let _ = events;
+        Ok(())
+    }
 }

@@ -141,12 +141,13 @@ mod tests {
                 x_max: 9.0,
                 y_max: 7.0,
             },
+            track_id: None,
         });
-        Arc::new(Scene {
-            frame: Arc::new(frame),
-            detections: detections.collect(),
-            inference: Duration::ZERO,
-        })
+        Arc::new(Scene::new(
+            Arc::new(frame),
+            detections.collect(),
+            Duration::ZERO,
+        ))
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -9,6 +9,7 @@ pub mod demo;
 mod ffmpeg;
 mod files;
 mod jpeg;
+mod mask;
 mod mjpeg;
 mod open;
 mod retry;
@@ -20,6 +21,7 @@ pub use child::find_program;
 pub use convert::{YuvMatrix, YuvRow};
 pub use csi::{RibbonCamera, ribbon_cameras};
 pub use files::read_picture;
+pub use mask::{Cover, Masks};
 pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 mod gpio;
 pub mod histogram;
+pub mod objects;
 mod prometheus;
 pub mod rate;
 pub mod system;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use gpio::{GpioOutput, GpioSnapshot};
 use histogram::Histogram;
+use objects::ObjectCounts;
 use rate::Rate;
 use system::{System, SystemReading};
 
@@ -87,6 +89,7 @@ pub struct Telemetry {
     system: Mutex<System>,
     reading: Mutex<SystemReading>,
     gpio: Mutex<Option<GpioSnapshot>>,
+    objects: Mutex<ObjectCounts>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Default for Telemetry {
             system: Mutex::default(),
             reading: Mutex::default(),
             gpio: Mutex::default(),
+            objects: Mutex::default(),
         }
     }
 }
@@ -213,6 +217,16 @@ impl Telemetry {
         self.duty_percent.store(percent, Ordering::Relaxed);
     }
 
+    /// So many objects are followed from now on.
+    pub fn set_objects(&self, counts: ObjectCounts) {
+        *lock(&self.objects) = counts;
+    }
+
+    /// The objects that are followed.
+    pub fn objects(&self) -> ObjectCounts {
+        lock(&self.objects).clone()
+    }
+
     /// Frames inferred so far.
     pub fn inferred(&self) -> u64 {
         self.inferred.load(Ordering::Relaxed)
@@ -266,6 +280,7 @@ impl Telemetry {
             decode: StageSnapshot::of(&self.stages.decode),
             duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
+            objects: self.objects(),
             system: lock(&self.reading).clone(),
             gpio: lock(&self.gpio).clone(),
         }
@@ -301,6 +316,7 @@ pub struct Snapshot {
     /// Share of the time that detection may take: less than 100 while the machine is too hot.
     pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
+    pub objects: ObjectCounts,
     pub system: SystemReading,
     /// The pins that were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

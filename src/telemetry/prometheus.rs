@@ -61,10 +61,41 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
     ] {
         text.histogram(stage, histogram);
     }
+    objects(&mut text, snapshot);
     sinks(&mut text, snapshot);
     gpio(&mut text, snapshot);
     system(&mut text, snapshot);
     text.0
+}
+
+fn objects(text: &mut Text, snapshot: &Snapshot) {
+    let objects = &snapshot.objects;
+    if !objects.tracks.is_empty() {
+        text.head("tracked_objects", "gauge", "Objects that are followed.");
+        for count in &objects.tracks {
+            text.labelled("tracked_objects", &[("label", &count.label)], count.now);
+        }
+        text.head("tracks_total", "counter", "Objects followed so far.");
+        for count in &objects.tracks {
+            text.labelled("tracks_total", &[("label", &count.label)], count.total);
+        }
+    }
+    if !objects.zones.is_empty() {
+        text.head("zone_objects", "gauge", "Objects in a zone.");
+        for count in &objects.zones {
+            let labels = [("zone", &*count.zone), ("label", &*count.label)];
+            text.labelled("zone_objects", &labels, count.now);
+        }
+        text.head(
+            "zone_entries_total",
+            "counter",
+            "Times that an object has come into a zone.",
+        );
+        for count in &objects.zones {
+            let labels = [("zone", &*count.zone), ("label", &*count.label)];
+            text.labelled("zone_entries_total", &labels, count.total);
+        }
+    }
 }
 
 fn sinks(text: &mut Text, snapshot: &Snapshot) {
@@ -248,6 +279,7 @@ mod tests {
     use std::collections::HashMap;
     use std::time::{Duration, Instant};
 
+    use super::super::objects::{ObjectCounts, TrackCount, ZoneCount};
     use super::super::{GpioOutput, GpioSnapshot, Telemetry};
 
     /// Samples by name and labels. Panics where the text breaks the format.
@@ -352,6 +384,34 @@ mod tests {
         assert_eq!(samples[r#"eyas_gpio_active{pin="17",label="person"}"#], 1.0);
         assert_eq!(samples[r#"eyas_gpio_active{pin="17",label="dog"}"#], 0.0);
         assert_eq!(samples["eyas_gpio_up"], 1.0);
+    }
+
+    #[test]
+    fn objects_are_counted_by_label_and_zone() {
+        let telemetry = Telemetry::default();
+        let count = |label: &str, now, total| TrackCount {
+            label: label.into(),
+            now,
+            total,
+        };
+        telemetry.set_objects(ObjectCounts {
+            tracks: vec![count("car", 0, 7), count("stop \"sign\"", 1, 1)],
+            zones: vec![ZoneCount {
+                zone: "drive".into(),
+                label: "car".into(),
+                now: 2,
+                total: 5,
+            }],
+        });
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples["eyas_tracked_objects{label=\"car\"}"], 0.0);
+        assert_eq!(samples["eyas_tracks_total{label=\"car\"}"], 7.0);
+        assert_eq!(samples[r#"eyas_tracks_total{label="stop \"sign\""}"#], 1.0);
+        let zone = |name: &str| samples[&format!("eyas_{name}{{zone=\"drive\",label=\"car\"}}")];
+        assert_eq!(
+            (zone("zone_objects"), zone("zone_entries_total")),
+            (2.0, 5.0)
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod access;
 mod gpio;
+mod places;
 mod program;
 mod service;
 mod window;
