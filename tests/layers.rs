@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("tensor", &[]),
     ("kernels", &["tensor", "error"]),
@@ -20,6 +20,11 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "engine", "plan", "model", "graph", "kernels", "tensor", "error", "source",
         ],
     ),
+    ("dataset", &["source", "error"]),
+    (
+        "eval",
+        &["dataset", "detect", "engine", "model", "tensor", "source", "error"],
+    ),
     ("source", &["error"]),
     ("sink", &["detect", "source", "telemetry", "error"]),
     ("telemetry", &["error"]),
@@ -30,6 +35,8 @@ const LAYERS: [(&str, &[&str]); 13] = [
     (
         "cli",
         &[
+            "dataset",
+            "eval",
             "pipeline",
             "sink",
             "source",
@@ -47,7 +54,9 @@ const LAYERS: [(&str, &[&str]); 13] = [
 ];
 
 /// Of a module, the only items that another may use.
-const ITEMS: [(&str, &str, &[&str]); 3] = [
+const ITEMS: [(&str, &str, &[&str]); 5] = [
+    ("dataset", "source", &["picture_size"]),
+    ("eval", "source", &["Frame"]),
     (
         "detect",
         "source",
@@ -58,7 +67,7 @@ const ITEMS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -95,6 +104,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("toml", &["cli/", "model/hub/"]),
     ("ureq", &["model/hub/"]),
     ("ring", &["model/hub/"]),
+    ("roxmltree", &["dataset/voc/"]),
+    ("serde_saphyr", &["dataset/yolo/"]),
     ("strsim", &["model/hub/"]),
 ];
 

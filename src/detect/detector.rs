@@ -74,6 +74,11 @@ impl Detector {
         &self.threshold
     }
 
+    /// Names of its classes.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
     /// The engine inside.
     pub fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
