@@ -23,7 +23,9 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("dataset", &["source", "error"]),
     (
         "eval",
-        &["dataset", "detect", "engine", "model", "tensor", "source", "error"],
+        &[
+            "dataset", "detect", "engine", "model", "tensor", "source", "error",
+        ],
     ),
     ("source", &["error"]),
     ("sink", &["detect", "source", "telemetry", "error"]),

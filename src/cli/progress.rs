@@ -45,7 +45,11 @@ impl Progress {
         } = self;
         let left = elapsed.as_secs_f64() / (*done).max(1) as f64 * (total - done) as f64;
         let left = left.round() as u64;
-        format!("{what} {done} of {total}, {}:{:02} left", left / 60, left % 60)
+        format!(
+            "{what} {done} of {total}, {}:{:02} left",
+            left / 60,
+            left % 60
+        )
     }
 }
 

@@ -134,7 +134,10 @@ impl Appender {
             }
             Form::Yolo => {
                 let path = self.folder.join("labels").join(&image.file);
-                (path.with_extension("txt"), yolo::label_lines(&image, &mut self.notes))
+                (
+                    path.with_extension("txt"),
+                    yolo::label_lines(&image, &mut self.notes),
+                )
             }
             Form::Voc => {
                 let path = self.folder.join("Annotations").join(&image.file);
@@ -152,7 +155,8 @@ impl Appender {
         let part = path.with_extension("part");
         coco::write_file(&self.dataset, self.dataset.images.iter(), &part)
             .and_then(|()| {
-                std::fs::rename(&part, &path).map_err(Error::io(format!("write {}", path.display())))
+                std::fs::rename(&part, &path)
+                    .map_err(Error::io(format!("write {}", path.display())))
             })
             .inspect_err(|_| {
                 let _ = std::fs::remove_file(&part);

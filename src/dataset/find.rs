@@ -49,7 +49,9 @@ pub fn look(query: &Query<'_>) -> Result<Contents> {
     let Err(error) = form(query) else {
         return Ok(Contents::Boxes);
     };
-    let path = query.split.map_or(query.path.into(), |split| query.path.join(split));
+    let path = query
+        .split
+        .map_or(query.path.into(), |split| query.path.join(split));
     let folders = class_folders(&path);
     match folders.len() {
         0 => Err(error),
@@ -147,7 +149,8 @@ pub(super) fn voc_folder(folder: &Path) -> Option<PathBuf> {
     let has_xml = |folder: &PathBuf| {
         let mut inside = entries(folder).into_iter();
         inside.any(|path| {
-            ending(&path) == "xml" || path.is_dir() && files(&path).iter().any(|p| ending(p) == "xml")
+            ending(&path) == "xml"
+                || path.is_dir() && files(&path).iter().any(|p| ending(p) == "xml")
         })
     };
     let [upper, lower, here] = known;
@@ -213,12 +216,20 @@ mod tests {
     fn what_is_none_or_several_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        assert!(form(&query(path)).unwrap_err().to_string().contains("no data set"));
+        assert!(
+            form(&query(path))
+                .unwrap_err()
+                .to_string()
+                .contains("no data set")
+        );
         assert_eq!(form(&query(&path.join("no"))).unwrap_err().exit_code(), 2);
         touch(path.join("data.yaml"));
         touch(path.join("a.json"));
         let error = form(&query(path)).unwrap_err().to_string();
-        assert!(error.contains("coco, yolo") && error.contains("--form"), "{error}");
+        assert!(
+            error.contains("coco, yolo") && error.contains("--form"),
+            "{error}"
+        );
         let asked = Query {
             form: Some(Form::Yolo),
             ..query(path)
@@ -229,7 +240,11 @@ mod tests {
     #[test]
     fn of_cocos_own_files_only_those_with_instances_count() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["captions_val.json", "instances_val.json", "instances_train.json"] {
+        for name in [
+            "captions_val.json",
+            "instances_val.json",
+            "instances_train.json",
+        ] {
             touch(folder.path().join("annotations").join(name));
         }
         let names: Vec<_> = coco_files(folder.path())

@@ -39,12 +39,7 @@ pub(super) fn files_below(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Vec<
     found
 }
 
-fn collect(
-    folder: &Path,
-    wanted: &impl Fn(&Path) -> bool,
-    depth: usize,
-    found: &mut Vec<PathBuf>,
-) {
+fn collect(folder: &Path, wanted: &impl Fn(&Path) -> bool, depth: usize, found: &mut Vec<PathBuf>) {
     for path in entries(folder) {
         if path.is_dir() {
             if depth > 0 {
@@ -86,7 +81,11 @@ pub(super) fn read_text(path: &Path, limit: u64) -> Result<String> {
     let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count() + 1;
+        let line = error.as_bytes()[..at]
+            .iter()
+            .filter(|&&b| b == b'\n')
+            .count()
+            + 1;
         super::data_error(path, format!("line {line} is not UTF-8 text"))
     })?;
     Ok(match text.strip_prefix('\u{feff}') {

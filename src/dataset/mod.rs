@@ -169,7 +169,7 @@ impl std::str::FromStr for Form {
 /// set.
 pub fn read(query: &Query<'_>) -> Result<Dataset> {
     let mut notes = Notes::default();
-    let mut dataset = match find::form(query)? {
+    let dataset = match find::form(query)? {
         Form::Coco => coco::read(query)?,
         Form::Yolo => yolo::read(query, &mut notes)?,
         Form::Voc => voc::read(query, &mut notes)?,
@@ -177,7 +177,7 @@ pub fn read(query: &Query<'_>) -> Result<Dataset> {
     if dataset.images.is_empty() {
         return Err(data_error(query.path, "the data set holds no pictures"));
     }
-    check_boxes(&mut dataset, &mut notes)?;
+    check_boxes(&dataset, &mut notes)?;
     notes.warn(&dataset.name);
     Ok(dataset)
 }
@@ -225,13 +225,13 @@ pub enum Missing {
 const MAX_COORDINATE: f64 = 1e6;
 
 /// Refuses boxes that cannot be meant, and notes those that are odd.
-fn check_boxes(dataset: &mut Dataset, notes: &mut Notes) -> Result<()> {
+fn check_boxes(dataset: &Dataset, notes: &mut Notes) -> Result<()> {
     for image in &dataset.images {
         for (index, object) in image.objects.iter().enumerate() {
             let rect = object.rect;
             let sides = [rect.x, rect.y, rect.width, rect.height];
             let place = || format!("{}, object {}", image.file, index + 1);
-            if sides.iter().any(|side| !(side.abs() <= MAX_COORDINATE))
+            if sides.iter().any(|side| side.abs() > MAX_COORDINATE)
                 || rect.width < 0.0
                 || rect.height < 0.0
             {

@@ -64,7 +64,10 @@ fn ends(shares: &[f64], count: usize) -> Vec<usize> {
     let (mut sum, mut last) = (0.0, 0);
     for (index, share) in shares.iter().enumerate() {
         sum += share;
-        let later = shares[index + 1..].iter().filter(|share| **share > 0.0).count();
+        let later = shares[index + 1..]
+            .iter()
+            .filter(|share| **share > 0.0)
+            .count();
         let least = last + usize::from(*share > 0.0);
         let end = ((sum / total * count as f64).round() as usize).clamp(least, count - later);
         ends.push(end);
@@ -114,7 +117,11 @@ mod tests {
     }
 
     fn splits(dataset: &Dataset) -> Vec<Option<&str>> {
-        dataset.images.iter().map(|image| image.split.as_deref()).collect()
+        dataset
+            .images
+            .iter()
+            .map(|image| image.split.as_deref())
+            .collect()
     }
 
     fn count(dataset: &Dataset, name: &str) -> usize {
@@ -129,7 +136,10 @@ mod tests {
         assign(&mut one, &ratios, 1, 1).unwrap();
         assign(&mut same, &ratios, 1, 1).unwrap();
         assign(&mut other, &ratios, 2, 1).unwrap();
-        assert_eq!(["train", "val", "test"].map(|name| count(&one, name)), [80, 10, 10]);
+        assert_eq!(
+            ["train", "val", "test"].map(|name| count(&one, name)),
+            [80, 10, 10]
+        );
         assert_eq!(splits(&one), splits(&same));
         assert_ne!(splits(&one), splits(&other));
     }
@@ -138,7 +148,10 @@ mod tests {
     fn no_part_with_a_share_is_empty() {
         let mut few = dataset(3);
         assign(&mut few, &"98/1/1".parse().unwrap(), 0, 1).unwrap();
-        assert_eq!(["train", "val", "test"].map(|name| count(&few, name)), [1, 1, 1]);
+        assert_eq!(
+            ["train", "val", "test"].map(|name| count(&few, name)),
+            [1, 1, 1]
+        );
         let error = assign(&mut dataset(2), &"98/1/1".parse().unwrap(), 0, 1);
         assert!(error.unwrap_err().to_string().contains("3 parts"));
         let mut none = dataset(10);

@@ -55,7 +55,10 @@ impl Stats {
         let images = &dataset.images;
         let mut stats = Self {
             images: images.len(),
-            images_without_objects: images.iter().filter(|image| image.objects.is_empty()).count(),
+            images_without_objects: images
+                .iter()
+                .filter(|image| image.objects.is_empty())
+                .count(),
             objects: dataset.object_count(),
             crowds: 0,
             difficult: 0,
@@ -75,7 +78,9 @@ impl Stats {
                 let class = [32.0 * 32.0, 96.0 * 96.0].partition_point(|&end| end < area);
                 stats.small_medium_large[class] += 1;
                 let side = (area / (width * height)).sqrt();
-                let class = SIDES.partition_point(|&end| end < side).min(SIDES.len() - 1);
+                let class = SIDES
+                    .partition_point(|&end| end < side)
+                    .min(SIDES.len() - 1);
                 stats.sides[class].objects += 1;
             }
         }
@@ -87,7 +92,10 @@ fn split_stats(dataset: &Dataset) -> Vec<SplitStats> {
     let splits = super::write::splits(dataset).into_iter();
     splits
         .map(|split| {
-            let here = dataset.images.iter().filter(|image| image.split.as_deref() == split);
+            let here = dataset
+                .images
+                .iter()
+                .filter(|image| image.split.as_deref() == split);
             SplitStats {
                 name: split.map(str::to_owned),
                 images: here.clone().count(),
@@ -169,14 +177,25 @@ mod tests {
             coco: Vec::new(),
         };
         let stats = Stats::of(&dataset);
-        assert_eq!((stats.images, stats.images_without_objects, stats.objects), (3, 1, 4));
-        let classes: Vec<_> = stats.classes.iter().map(|c| (c.objects, c.images)).collect();
+        assert_eq!(
+            (stats.images, stats.images_without_objects, stats.objects),
+            (3, 1, 4)
+        );
+        let classes: Vec<_> = stats
+            .classes
+            .iter()
+            .map(|c| (c.objects, c.images))
+            .collect();
         assert_eq!(classes, [(1, 1), (3, 2)]);
         assert_eq!(stats.small_medium_large, [2, 1, 1]);
         // 2 of 200 is 0.01; 32 and 33 are 0.16; 97 is 0.485.
         let sides: Vec<_> = stats.sides.iter().map(|side| side.objects).collect();
         assert_eq!(sides, [1, 0, 0, 2, 0, 1, 0]);
-        let splits: Vec<_> = stats.splits.iter().map(|s| (s.name.as_deref(), s.images)).collect();
+        let splits: Vec<_> = stats
+            .splits
+            .iter()
+            .map(|s| (s.name.as_deref(), s.images))
+            .collect();
         assert_eq!(splits, [(Some("val"), 1), (None, 2)]);
         assert_eq!(stats.heights, Some([400; 3]));
     }

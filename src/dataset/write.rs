@@ -103,7 +103,9 @@ fn check_target(dataset: &Dataset, output: Output<'_>) -> Result<()> {
     let target = real(folder);
     let is_inside = |image: &Image| {
         let picture = image.path.as_deref().and_then(real);
-        picture.zip(target.as_ref()).is_some_and(|(picture, target)| picture.starts_with(target))
+        picture
+            .zip(target.as_ref())
+            .is_some_and(|(picture, target)| picture.starts_with(target))
     };
     if dataset.images.iter().any(is_inside) {
         return Err(Error::Usage(format!(
@@ -144,7 +146,10 @@ fn place_pictures(
     for image in &dataset.images {
         let target = folder.join(picture(output.form, image));
         let Some(source) = &image.path else {
-            return Err(data_error(Path::new(&image.file), "the picture is not there"));
+            return Err(data_error(
+                Path::new(&image.file),
+                "the picture is not there",
+            ));
         };
         make_parent(&target)?;
         let action = format!("put {} into {}", source.display(), output.folder.display());

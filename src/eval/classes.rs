@@ -59,7 +59,10 @@ impl Renames {
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
     for quote in ['"', '\''] {
-        if let Some((inside, _)) = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
+        if let Some((inside, _)) = text
+            .strip_prefix(quote)
+            .and_then(|rest| rest.split_once(quote))
+        {
             return inside;
         }
     }
@@ -68,7 +71,9 @@ fn unquoted(text: &str) -> &str {
 
 /// Names are equal without regard to case, blanks, `_` and `-`.
 fn normal(name: &str) -> String {
-    let letters = name.chars().filter(|c| !c.is_whitespace() && !"_-".contains(*c));
+    let letters = name
+        .chars()
+        .filter(|c| !c.is_whitespace() && !"_-".contains(*c));
     letters.flat_map(char::to_lowercase).collect()
 }
 
@@ -191,8 +196,14 @@ mod tests {
         )
         .unwrap();
         let to = |id| map.to_data(id);
-        assert_eq!([to(0), to(1), to(2), to(3), to(9)], [Some(1), None, Some(0), None, None]);
-        assert_eq!((map.only_model, map.only_data), (names(&["dog"]), names(&["cat"])));
+        assert_eq!(
+            [to(0), to(1), to(2), to(3), to(9)],
+            [Some(1), None, Some(0), None, None]
+        );
+        assert_eq!(
+            (map.only_model, map.only_data),
+            (names(&["dog"]), names(&["cat"]))
+        );
     }
 
     #[test]
@@ -215,7 +226,10 @@ mod tests {
         ] {
             let map = ClassMap::new(&model(&["car"]), &names(&["vehicle"]), &renames(text));
             let error = map.unwrap_err().to_string();
-            assert!(error.starts_with("map.toml: ") && error.contains(word), "{error}");
+            assert!(
+                error.starts_with("map.toml: ") && error.contains(word),
+                "{error}"
+            );
         }
         for text in ["car", "car =", "= vehicle", "a = b\nA = c"] {
             assert!(Renames::parse(text, "f").is_err(), "{text}");
@@ -227,6 +241,9 @@ mod tests {
         let error = ClassMap::new(&model(&["car"]), &names(&["cat"]), &Renames::default());
         let error = error.unwrap_err();
         assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("it has cat, the model car"), "{error}");
+        assert!(
+            error.to_string().contains("it has cat, the model car"),
+            "{error}"
+        );
     }
 }

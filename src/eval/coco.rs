@@ -71,9 +71,8 @@ pub fn evaluate(classes: usize, truths: &[Truth], found: &[Found]) -> (Metrics, 
     let of_classes: Vec<OfClass> = (0..classes)
         .map(|class| OfClass::new(&ByImage::of_class(class, truths, found)))
         .collect();
-    let average = |figure: &dyn Fn(&OfClass) -> Option<f64>| {
-        mean(of_classes.iter().filter_map(figure))
-    };
+    let average =
+        |figure: &dyn Fn(&OfClass) -> Option<f64>| mean(of_classes.iter().filter_map(figure));
     let metrics = Metrics {
         map: average(&|class| class.all.ap()),
         map_50: average(&|class| class.all.ap_at(0)),

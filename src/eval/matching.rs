@@ -70,7 +70,7 @@ impl<'a> Picture<'a> {
         found.truncate(MAX_DETECTIONS);
         let pairs = found
             .iter()
-            .flat_map(|found| truths.iter().map(|truth| overlap(found, truth)));
+            .flat_map(|found| truths.iter().map(move |truth| overlap(found, truth)));
         let overlaps = pairs.collect();
         Self {
             truths,

@@ -17,21 +17,32 @@ pub struct Classifier {
 impl Classifier {
     /// An error if the model does not take one picture, or does not give one list of scores.
     pub fn new(engine: Box<dyn Engine>, model: &Model) -> Result<Self> {
-        let unsupported = |feature: String| Error::Unsupported {
+        let unsupported = |feature: String| {
+            Error::Unsupported {
             model: model.name.clone(),
             feature,
             advice: "a folder for each class is for models with one picture as input and one list of scores as output; \
                      detectors are evaluated on COCO, YOLO or VOC data sets"
                 .into(),
+        }
         };
         let [input] = engine.inputs() else {
-            return Err(unsupported(format!("classification with {} inputs", engine.inputs().len())));
+            return Err(unsupported(format!(
+                "classification with {} inputs",
+                engine.inputs().len()
+            )));
         };
         let [output] = engine.outputs() else {
-            return Err(unsupported(format!("classification with {} outputs", engine.outputs().len())));
+            return Err(unsupported(format!(
+                "classification with {} outputs",
+                engine.outputs().len()
+            )));
         };
         if output.shape.elements() != output.shape.channels() {
-            return Err(unsupported(format!("classification with an output of shape {}", output.shape)));
+            return Err(unsupported(format!(
+                "classification with an output of shape {}",
+                output.shape
+            )));
         }
         let normalization = model.metadata.normalization.as_ref();
         let preprocessor = Preprocessor::new(input, normalization, Fit::Stretch, &model.name)?;
@@ -43,7 +54,7 @@ impl Classifier {
 
     /// How many classes have a score.
     pub fn classes(&self) -> usize {
-        self.engine.output(0).len()
+        self.engine.outputs()[0].shape.elements()
     }
 
     /// The place, from 0, of the best of the classes that a picture's own class stands for.
@@ -52,7 +63,10 @@ impl Classifier {
         self.engine.run()?;
         let scores = scores(self.engine.output(0));
         let places = map.to_model(class).filter(|id| *id < scores.len());
-        Ok(places.map(|id| place_of(&scores, id)).min().unwrap_or(scores.len()))
+        Ok(places
+            .map(|id| place_of(&scores, id))
+            .min()
+            .unwrap_or(scores.len()))
     }
 }
 
@@ -63,7 +77,6 @@ fn scores(output: TensorView<'_>) -> Vec<f64> {
         TensorView::U8(values) => values.iter().map(|&v| f64::from(v)).collect(),
         TensorView::I8(values) => values.iter().map(|&v| f64::from(v)).collect(),
         TensorView::I32(values) => values.iter().map(|&v| f64::from(v)).collect(),
-        TensorView::I64(values) => values.iter().map(|&v| v as f64).collect(),
     }
 }
 

@@ -30,7 +30,9 @@ pub fn errors(output: &Output) -> String {
 }
 
 pub fn demo(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/demo").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/demo")
+        .join(name)
 }
 
 /// The flags of the demo's model.
@@ -45,7 +47,9 @@ pub fn model_flags() -> [PathBuf; 4] {
 
 /// A file or folder beside the repository; `None`, loudly, if it is not there.
 pub fn shared(name: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared")
+        .join(name);
     if path.exists() {
         return Some(path);
     }
@@ -72,9 +76,7 @@ pub fn coco(folder: &Path) -> PathBuf {
     for (name, width) in [("a.png", 100), ("b.png", 80), ("c.png", 60)] {
         picture(&folder.join("images").join(name), width, 50);
     }
-    let image = |id: u32, name: &str, width: u32| {
-        json!({"id": id, "file_name": name, "width": width, "height": 50, "license": 4})
-    };
+    let image = |id: u32, name: &str, width: u32| json!({"id": id, "file_name": name, "width": width, "height": 50, "license": 4});
     let data = json!({
         "info": {"year": 2026},
         "images": [image(30, "a.png", 100), image(7, "b.png", 80), image(8, "c.png", 60)],

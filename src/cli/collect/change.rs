@@ -50,7 +50,9 @@ pub(super) fn cells(frame: &Frame) -> Vec<f32> {
     }
     // Pictures smaller than the grid leave cells empty, which never change.
     let cells = sums.iter().zip(&counts);
-    cells.map(|(sum, count)| *sum as f32 / (*count).max(1) as f32).collect()
+    cells
+        .map(|(sum, count)| *sum as f32 / (*count).max(1) as f32)
+        .collect()
 }
 
 #[cfg(test)]

@@ -131,7 +131,11 @@ pub(super) fn run(args: &Args) -> Result<()> {
     terminal::clear_line();
     let mut collector = lock(&collector);
     let finished = collector.appender.finish();
-    print(&format!("{}: {}\n", args.out.display(), collector.taken.text()))?;
+    print(&format!(
+        "{}: {}\n",
+        args.out.display(),
+        collector.taken.text()
+    ))?;
     ended.and(finished)
 }
 
@@ -229,7 +233,10 @@ impl Collector {
         let detected = self.detector.detect(frame)?;
         if let Trigger::Detection(labels) = &self.trigger {
             let is_wanted = |found: &Detection| {
-                labels.is_empty() || labels.iter().any(|label| found.label.eq_ignore_ascii_case(label))
+                labels.is_empty()
+                    || labels
+                        .iter()
+                        .any(|label| found.label.eq_ignore_ascii_case(label))
             };
             if !detected.detections.iter().any(is_wanted) {
                 return Ok(detected);
@@ -276,8 +283,14 @@ impl Collector {
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             terminal::show_line(&format!("{}; Ctrl-C ends", self.taken.text()));
         }
-        let reached = self.limits.into_iter().zip([self.taken.pictures, self.taken.bytes]);
-        if reached.into_iter().any(|(limit, now)| limit.is_some_and(|limit| now >= limit)) {
+        let reached = self
+            .limits
+            .into_iter()
+            .zip([self.taken.pictures, self.taken.bytes]);
+        if reached
+            .into_iter()
+            .any(|(limit, now)| limit.is_some_and(|limit| now >= limit))
+        {
             self.stop.stop();
         }
         Ok(())
@@ -329,8 +342,13 @@ fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
         "G" => 1_000_000_000,
         _ => 1,
     };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "not a size like 500M or 2G".into())
+    let bytes = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "not a size like 500M or 2G".into())
 }
 
 #[cfg(test)]
@@ -340,7 +358,10 @@ mod tests {
     #[test]
     fn times_and_frames_are_told_apart() {
         assert_eq!(parse_every("2s"), Ok(Every::Time(Duration::from_secs(2))));
-        assert_eq!(parse_every("500ms"), Ok(Every::Time(Duration::from_millis(500))));
+        assert_eq!(
+            parse_every("500ms"),
+            Ok(Every::Time(Duration::from_millis(500)))
+        );
         assert_eq!(parse_every("10f"), Ok(Every::Frames(10)));
         for wrong in ["", "2", "0f", "-1f", "often"] {
             assert!(parse_every(wrong).is_err(), "{wrong}");

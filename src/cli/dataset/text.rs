@@ -49,7 +49,11 @@ pub(super) fn stats(stats: &Stats) -> String {
     if stats.splits.iter().any(|split| split.name.is_some()) {
         let rows = stats.splits.iter().map(|split| {
             let name = split.name.as_deref().unwrap_or("(none)");
-            vec![name.into(), split.images.to_string(), split.objects.to_string()]
+            vec![
+                name.into(),
+                split.images.to_string(),
+                split.objects.to_string(),
+            ]
         });
         text += &titled(["part", "pictures", "objects"], rows.collect());
     }
@@ -67,7 +71,11 @@ fn classes(classes: &[ClassStats]) -> String {
     let mut sorted: Vec<&ClassStats> = classes.iter().collect();
     sorted.sort_by_key(|class| std::cmp::Reverse(class.objects));
     let shown = sorted.iter().take(CLASSES).map(|class| {
-        vec![class.name.clone(), class.objects.to_string(), class.images.to_string()]
+        vec![
+            class.name.clone(),
+            class.objects.to_string(),
+            class.images.to_string(),
+        ]
     });
     let mut text = titled(["class", "objects", "pictures"], shown.collect());
     if let Some(beyond) = sorted.get(CLASSES..).filter(|beyond| !beyond.is_empty()) {
@@ -79,7 +87,13 @@ fn classes(classes: &[ClassStats]) -> String {
 
 fn sizes(stats: &Stats) -> String {
     let [small, medium, large] = stats.small_medium_large;
-    let most = stats.sides.iter().map(|side| side.objects).max().unwrap_or(0).max(1);
+    let most = stats
+        .sides
+        .iter()
+        .map(|side| side.objects)
+        .max()
+        .unwrap_or(0)
+        .max(1);
     let mut from = 0.0;
     let rows = stats.sides.iter().map(|side| {
         let range = format!("{from:.2} to {:.2}", side.up_to);
@@ -87,7 +101,10 @@ fn sizes(stats: &Stats) -> String {
         let bar = "#".repeat((side.objects * BAR).div_ceil(most));
         vec![range, side.objects.to_string(), bar]
     });
-    let mut all = vec![vec!["side of the box / side of the picture".into(), "objects".into()]];
+    let mut all = vec![vec![
+        "side of the box / side of the picture".into(),
+        "objects".into(),
+    ]];
     all.extend(rows);
     format!(
         "\n{}\n{small} boxes below 32x32 pixels, {medium} up to 96x96, {large} above\n",

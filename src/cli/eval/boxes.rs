@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::results::{self, ClassReport, Report, Unmatched};
 use super::{Args, text};
 use crate::cli::load::{ModelArgs, Work, load_detector};
-use crate::cli::progress::Progress;
 use crate::cli::print;
+use crate::cli::progress::Progress;
 use crate::dataset::{Dataset, Form, Image, Keep, Rect};
 use crate::detect::{BoundingBox, Detection, Detector};
 use crate::error::{Error, Result};
@@ -30,7 +30,9 @@ pub(super) fn run(args: &Args, models: &[ModelArgs]) -> Result<()> {
         dataset.require_pictures(args.dataset.missing())?;
     }
     if let Some(limit) = args.limit {
-        dataset.images.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        dataset
+            .images
+            .truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let truths = truths(&dataset);
     let reports = match &args.detections {
@@ -91,8 +93,12 @@ fn truths(dataset: &Dataset) -> Vec<Truth> {
 
 fn load(args: &Args, models: &[ModelArgs], dataset: &Dataset) -> Result<Vec<Run>> {
     let renames = super::renames(args)?;
-    let names: Vec<String> = dataset.classes.iter().map(|class| class.name.clone()).collect();
-    let load = |model: &ModelArgs| {
+    let names: Vec<String> = dataset
+        .classes
+        .iter()
+        .map(|class| class.name.clone())
+        .collect();
+    let load = |model: &ModelArgs| -> Result<Run> {
         let loaded = load_detector(model, Work::Stills)?;
         let classes = ClassMap::new(
             &label_names(loaded.detector.labels(), names.len()),
@@ -122,7 +128,9 @@ fn load(args: &Args, models: &[ModelArgs], dataset: &Dataset) -> Result<Vec<Run>
 /// The model's classes by id; called by number, at least `unnamed`, where it has no labels.
 pub(super) fn label_names(labels: &Labels, unnamed: usize) -> Vec<Option<String>> {
     if labels.is_empty() {
-        return (0..unnamed).map(|id| Some(labels.name(id).to_string())).collect();
+        return (0..unnamed)
+            .map(|id| Some(labels.name(id).to_string()))
+            .collect();
     }
     let name = |id| (!labels.is_hole(id)).then(|| labels.name(id).to_string());
     (0..labels.len()).map(name).collect()
@@ -217,7 +225,9 @@ fn report(
         metrics,
         images: dataset.images.len(),
         objects: dataset.object_count(),
-        voc: args.voc.map(|iou| voc::evaluate(classes, truths, found, iou)),
+        voc: args
+            .voc
+            .map(|iou| voc::evaluate(classes, truths, found, iou)),
         confidence,
         inference_ms: inference.map(|time| (time.as_secs_f64() * 1e6).round() / 1e3),
         unmatched: map.map(|map| Unmatched {

@@ -43,7 +43,7 @@ pub(super) fn run(
     }
     let (names, pictures) = listed(folders, args.limit);
     let renames = super::renames(args)?;
-    let load = |flags: &ModelArgs| {
+    let load = |flags: &ModelArgs| -> Result<Run> {
         let model = flags.load_model()?;
         let (labels, _) = flags.load_labels(&model)?;
         let engine = engine::load(&model, flags.engine_options(Work::Stills))?;
@@ -109,12 +109,13 @@ fn listed(
 
 /// A line: one object, or the list of two.
 fn to_json(rows: &[(String, Accuracy)]) -> Result<String> {
-    let report = |(model, accuracy): &'_ (String, Accuracy)| -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(Report {
-            model,
-            accuracy: *accuracy,
-        })
-    };
+    let report =
+        |(model, accuracy): &'_ (String, Accuracy)| -> serde_json::Result<serde_json::Value> {
+            serde_json::to_value(Report {
+                model,
+                accuracy: *accuracy,
+            })
+        };
     let reports: serde_json::Result<Vec<_>> = rows.iter().map(report).collect();
     let mut reports = reports.map_err(|error| Error::Internal(format!("JSON: {error}")))?;
     let value = match reports.len() {
@@ -136,7 +137,10 @@ mod tests {
         };
         let (names, pictures) = listed(vec![folder("a", 3), folder("b", 1)], Some(3));
         assert_eq!(names, ["a", "b"]);
-        let taken: Vec<_> = pictures.iter().map(|(path, class)| (path.to_str().unwrap(), *class)).collect();
+        let taken: Vec<_> = pictures
+            .iter()
+            .map(|(path, class)| (path.to_str().unwrap(), *class))
+            .collect();
         assert_eq!(taken, [("a0", 0), ("b0", 1), ("a1", 0)]);
     }
 }

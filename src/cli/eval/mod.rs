@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Also the mAP of Pascal VOC at this IoU [default: 0.5]
-    #[arg(long, value_name = "IOU", num_args = 0..=1, default_missing_value = "0.5", value_parser = parse_iou)]
+    #[arg(long, value_name = "IOU", num_args = 0..=1, require_equals = true, default_missing_value = "0.5", value_parser = parse_iou)]
     voc: Option<f64>,
     /// A table of all classes
     #[arg(long)]

@@ -71,7 +71,9 @@ pub(super) fn differences(reports: &[Report]) -> impl Iterator<Item = (&'static 
     let figures = |report: Option<&Report>| report.map(|report| report.metrics.figures());
     let first = figures(reports.first()).into_iter().flatten();
     let last = figures(reports.last()).into_iter().flatten();
-    first.zip(last).map(|((name, a), (_, b))| (name, a.zip(b).map(|(a, b)| b - a)))
+    first
+        .zip(last)
+        .map(|((name, a), (_, b))| (name, a.zip(b).map(|(a, b)| b - a)))
 }
 
 /// One detection in a COCO results file (<https://cocodataset.org/#format-results>).
@@ -92,14 +94,26 @@ pub(super) fn read(path: &Path, dataset: &Dataset) -> Result<Vec<Found>> {
     let bytes = std::fs::read(path).map_err(Error::io(format!("read {}", path.display())))?;
     let records: Vec<Record> = serde_json::from_slice(&bytes)
         .map_err(|error| fail(format!("not a COCO results file: {error}")))?;
-    let images: HashMap<u64, usize> = dataset.images.iter().map(|image| image.id).zip(0..).collect();
-    let classes: HashMap<u64, usize> = dataset.classes.iter().map(|class| class.id).zip(0..).collect();
+    let images: HashMap<u64, usize> = dataset
+        .images
+        .iter()
+        .map(|image| image.id)
+        .zip(0..)
+        .collect();
+    let classes: HashMap<u64, usize> = dataset
+        .classes
+        .iter()
+        .map(|class| class.id)
+        .zip(0..)
+        .collect();
     let mut found = Vec::with_capacity(records.len());
     let (mut other_images, mut other_classes) = (0, 0);
     for (index, record) in records.iter().enumerate() {
         let [x, y, width, height] = record.bbox;
         if width < 0.0 || height < 0.0 {
-            return Err(fail(format!("detection {index}: a box of {width}x{height} cannot be")));
+            return Err(fail(format!(
+                "detection {index}: a box of {width}x{height} cannot be"
+            )));
         }
         let Some(&image) = images.get(&record.image_id) else {
             other_images += 1;
@@ -130,7 +144,9 @@ pub(super) fn read(path: &Path, dataset: &Dataset) -> Result<Vec<Found>> {
         }
     }
     if found.is_empty() && !records.is_empty() {
-        return Err(fail("no detection is of a picture and a category of the data set".into()));
+        return Err(fail(
+            "no detection is of a picture and a category of the data set".into(),
+        ));
     }
     Ok(found)
 }
@@ -140,7 +156,12 @@ pub(super) fn write(path: &Path, dataset: &Dataset, found: &[Found]) -> Result<(
     let record = |found: &Found| Record {
         image_id: dataset.images[found.image].id,
         category_id: dataset.classes[found.class].id,
-        bbox: [found.rect.x, found.rect.y, found.rect.width, found.rect.height],
+        bbox: [
+            found.rect.x,
+            found.rect.y,
+            found.rect.width,
+            found.rect.height,
+        ],
         score: found.score,
     };
     let records: Vec<Record> = found.iter().map(record).collect();

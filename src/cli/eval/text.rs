@@ -10,7 +10,11 @@ pub(super) fn reports(dataset: &Dataset, reports: &[Report], per_class: bool) ->
     let crowds = dataset.images.iter().flat_map(|image| &image.objects);
     let crowds = crowds.filter(|object| object.traits.crowd).count();
     let with_objects = reports.first().map_or(0, |report| {
-        report.classes.iter().filter(|class| class.objects > 0).count()
+        report
+            .classes
+            .iter()
+            .filter(|class| class.objects > 0)
+            .count()
     });
     let mut text = format!(
         "{}: {} pictures, {} objects ({crowds} crowds), {} classes ({with_objects} with objects)\n\n",
@@ -31,7 +35,11 @@ fn figures(reports: &[Report]) -> Vec<Vec<String>> {
     let mut rows = vec![heading("", reports)];
     for (index, (name, difference)) in differences(reports).enumerate() {
         let mut row = vec![name.to_owned()];
-        row.extend(reports.iter().map(|report| share(report.metrics.figures()[index].1)));
+        row.extend(
+            reports
+                .iter()
+                .map(|report| share(report.metrics.figures()[index].1)),
+        );
         if reports.len() > 1 {
             row.push(signed(difference));
         }
@@ -40,8 +48,14 @@ fn figures(reports: &[Report]) -> Vec<Vec<String>> {
     let voc: Vec<_> = reports.iter().filter_map(|report| report.voc).collect();
     if let Some(first) = voc.first() {
         for (name, figure) in [
-            ("all points", voc.iter().map(|voc| voc.map).collect::<Vec<_>>()),
-            ("11 points", voc.iter().map(|voc| voc.map_11_point).collect()),
+            (
+                "all points",
+                voc.iter().map(|voc| voc.map).collect::<Vec<_>>(),
+            ),
+            (
+                "11 points",
+                voc.iter().map(|voc| voc.map_11_point).collect(),
+            ),
         ] {
             let mut row = vec![format!("VOC mAP at {}, {name}", first.iou)];
             row.extend(figure.iter().map(|figure| share(*figure)));
@@ -78,7 +92,12 @@ fn classes(reports: &[Report]) -> Vec<Vec<String>> {
     let [first, others @ ..] = reports else {
         return Vec::new();
     };
-    let mut title = vec!["class".to_owned(), "objects".into(), "AP".into(), "AP at 0.50".into()];
+    let mut title = vec![
+        "class".to_owned(),
+        "objects".into(),
+        "AP".into(),
+        "AP at 0.50".into(),
+    ];
     if !others.is_empty() {
         title.extend(["AP of the second".into(), "difference".into()]);
     }
@@ -107,7 +126,11 @@ pub(super) fn accuracies(data: &str, rows: &[(String, Accuracy)]) -> String {
     let images = rows.first().map_or(0, |(_, accuracy)| accuracy.images);
     let mut cells = vec![["", "top-1", "top-5"].map(str::to_owned).to_vec()];
     for (name, accuracy) in rows {
-        cells.push(vec![short(name), share(accuracy.top_1), share(accuracy.top_5)]);
+        cells.push(vec![
+            short(name),
+            share(accuracy.top_1),
+            share(accuracy.top_5),
+        ]);
     }
     if let [(_, a), (_, b)] = rows {
         let difference = |a: Option<f64>, b: Option<f64>| signed(a.zip(b).map(|(a, b)| b - a));

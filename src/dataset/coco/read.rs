@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use super::CARRIED;
 use crate::dataset::find::{Keep, Query, coco_files};
 use crate::dataset::folders::read_text;
-use crate::dataset::{Class, Dataset, Form, Image, Object, Rect, Traits, data_error, relative_name};
+use crate::dataset::{
+    Class, Dataset, Form, Image, Object, Rect, Traits, data_error, relative_name,
+};
 use crate::error::{Error, Result};
 use crate::source::picture_size;
 
@@ -98,7 +100,13 @@ pub fn read(query: &Query<'_>) -> Result<Dataset> {
 /// The files to read, each with the name of its split if it is one of several.
 fn split_files(query: &Query<'_>) -> Result<Vec<(Option<String>, PathBuf)>> {
     if query.path.is_file() {
-        return Ok(vec![(None, query.path.into())]);
+        return match query.split {
+            None => Ok(vec![(None, query.path.into())]),
+            Some(split) => Err(Error::Usage(format!(
+                "{}: one file has no parts; name its folder for --split {split}",
+                query.path.display()
+            ))),
+        };
     }
     let mut files: Vec<(Option<String>, PathBuf)> = coco_files(query.path)
         .into_iter()
@@ -155,11 +163,7 @@ fn number(images: &mut [Image]) {
     }
 }
 
-fn read_file(
-    query: &Query<'_>,
-    path: &Path,
-    split: Option<String>,
-) -> Result<Dataset> {
+fn read_file(query: &Query<'_>, path: &Path, split: Option<String>) -> Result<Dataset> {
     let text = read_text(path, MAX_BYTES)?;
     let file: File<'_> = serde_json::from_str(&text)
         .map_err(|error| data_error(path, format!("not a COCO data set: {error}")))?;
@@ -201,7 +205,12 @@ fn picture_folders(query: &Query<'_>, path: &Path, split: Option<&str>) -> Vec<P
     }
     // The folder of the file, and the one above it: files lie in `annotations`.
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    absolute.ancestors().skip(1).take(2).flat_map(below).collect()
+    absolute
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .flat_map(below)
+        .collect()
 }
 
 struct Reader<'a> {
@@ -288,7 +297,7 @@ impl Reader<'_> {
 
     /// What the file says, else what the picture says.
     fn size(&self, record: &ImageRecord, path: Option<&Path>) -> Result<[u32; 2]> {
-        let is_side = |side: f64| side >= 1.0 && side <= 1e6 && side.fract() == 0.0;
+        let is_side = |side: f64| (1.0..=1e6).contains(&side) && side.fract() == 0.0;
         if is_side(record.width) && is_side(record.height) {
             return Ok([record.width as u32, record.height as u32]);
         }

@@ -52,7 +52,7 @@ fn write_json<'a>(
 ) -> io::Result<()> {
     out.write_all(b"{")?;
     for (key, value) in &dataset.coco {
-        write!(out, "\"{key}\":{},\n", value.get())?;
+        writeln!(out, "\"{key}\":{},", value.get())?;
     }
     out.write_all(b"\"images\":[")?;
     records(images.clone().map(image_record), out)?;
@@ -70,7 +70,10 @@ fn write_json<'a>(
 }
 
 /// One record a line.
-fn records(records: impl Iterator<Item = Map<String, Value>>, out: &mut impl Write) -> io::Result<()> {
+fn records(
+    records: impl Iterator<Item = Map<String, Value>>,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for (index, record) in records.enumerate() {
         out.write_all(if index == 0 { b"\n" } else { b",\n" })?;
         serde_json::to_writer(&mut *out, &record)?;
@@ -112,9 +115,18 @@ fn object_record(dataset: &Dataset, image: &Image, object: &Object, id: u64) -> 
     record.insert("id".into(), id.into());
     record.entry("segmentation").or_insert(json!([]));
     record.insert("image_id".into(), image.id.into());
-    record.insert("category_id".into(), dataset.classes[object.class].id.into());
-    record.insert("bbox".into(), json!([rect.x, rect.y, rect.width, rect.height]));
-    record.insert("area".into(), object.area.unwrap_or_else(|| rect.area()).into());
+    record.insert(
+        "category_id".into(),
+        dataset.classes[object.class].id.into(),
+    );
+    record.insert(
+        "bbox".into(),
+        json!([rect.x, rect.y, rect.width, rect.height]),
+    );
+    record.insert(
+        "area".into(),
+        object.area.unwrap_or_else(|| rect.area()).into(),
+    );
     record.insert("iscrowd".into(), u8::from(object.traits.crowd).into());
     let traits = [
         ("difficult", object.traits.difficult),

@@ -10,7 +10,9 @@ use crate::dataset::folders::{
     MAX_SMALL_FILE, ending, files, files_below, is_picture, name_below, read_text,
 };
 use crate::dataset::notes::Notes;
-use crate::dataset::{Class, Dataset, Form, Image, Object, Rect, Traits, data_error, relative_name};
+use crate::dataset::{
+    Class, Dataset, Form, Image, Object, Rect, Traits, data_error, relative_name,
+};
 use crate::error::{Error, Result};
 use crate::source::picture_size;
 
@@ -21,7 +23,10 @@ const MAX_NODES: u32 = 1_000_000;
 pub fn read(query: &Query<'_>, notes: &mut Notes) -> Result<Dataset> {
     let path = query.path;
     let Some(folder) = voc_folder(path) else {
-        return Err(data_error(path, "no VOC .xml files are here, nor in Annotations"));
+        return Err(data_error(
+            path,
+            "no VOC .xml files are here, nor in Annotations",
+        ));
     };
     let splits = Splits::read(query)?;
     let pictures = Folders::new(query, &folder);
@@ -62,7 +67,10 @@ pub fn read(query: &Query<'_>, notes: &mut Notes) -> Result<Dataset> {
             coco: None,
         });
         if record.parts {
-            notes.add("files describe parts of objects, which are not read", || stem.clone());
+            notes.add(
+                "files describe parts of objects, which are not read",
+                || stem.clone(),
+            );
         }
     }
     let mut dataset = Dataset {
@@ -100,7 +108,11 @@ fn sort_classes(dataset: &mut Dataset, listed: usize) {
     }
     let names = order.iter().map(|&old| dataset.classes[old].name.clone());
     dataset.classes = named_classes(names.collect());
-    for object in dataset.images.iter_mut().flat_map(|image| &mut image.objects) {
+    for object in dataset
+        .images
+        .iter_mut()
+        .flat_map(|image| &mut image.objects)
+    {
         object.class = place[object.class];
     }
 }
@@ -144,20 +156,28 @@ impl Splits {
                 return Err(Error::Usage(format!(
                     "{}: there is no split {split}; ImageSets/Main has {}",
                     query.path.display(),
-                    if names.is_empty() { "none".into() } else { names.join(", ") }
+                    if names.is_empty() {
+                        "none".into()
+                    } else {
+                        names.join(", ")
+                    }
                 )));
             }
             lists.retain(|name, _| name == split);
         } else {
             let of_class = |name: &str| {
-                ["_train", "_val", "_trainval", "_test"].iter().any(|end| name.ends_with(end))
+                ["_train", "_val", "_trainval", "_test"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
             };
             lists.retain(|name, _| name != "trainval" && name != "default" && !of_class(name));
         }
         let mut of = HashMap::new();
         for (name, path) in lists {
             let text = read_text(&path, MAX_SMALL_FILE * 16)?;
-            let stems = text.lines().filter_map(|line| line.split_whitespace().next());
+            let stems = text
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
             for stem in stems {
                 of.entry(stem.to_owned()).or_insert_with(|| name.clone());
             }
@@ -221,7 +241,10 @@ impl Folders {
 fn file_name(record: &Record, stem: &str, xml: &Path) -> Result<String> {
     let said = record.file.as_deref().unwrap_or(stem);
     let name = relative_name(said).ok_or_else(|| {
-        data_error(xml, format!("the file name {said:?} leaves the folder of pictures"))
+        data_error(
+            xml,
+            format!("the file name {said:?} leaves the folder of pictures"),
+        )
     })?;
     let name = name.rsplit('/').next().unwrap_or_default();
     Ok(if is_picture(Path::new(name)) {
@@ -254,7 +277,10 @@ fn parse(path: &Path) -> Result<Record> {
         let name = root.tag_name().name();
         return Err(data_error(path, format!("<{name}> is no VOC annotation")));
     }
-    let objects: Vec<Node<'_, '_>> = root.children().filter(|n| n.has_tag_name("object")).collect();
+    let objects: Vec<Node<'_, '_>> = root
+        .children()
+        .filter(|n| n.has_tag_name("object"))
+        .collect();
     let read = objects.iter().map(|object| {
         read_object(*object).map_err(|reason| {
             let line = document.text_pos_at(object.range().start).row;
@@ -267,7 +293,9 @@ fn parse(path: &Path) -> Result<Record> {
             let side = |name| number(size, name).filter(|side| (1.0..=1e6).contains(side));
             Some([side("width")? as u32, side("height")? as u32])
         }),
-        parts: objects.iter().any(|object| child(*object, "part").is_some()),
+        parts: objects
+            .iter()
+            .any(|object| child(*object, "part").is_some()),
         objects: read.collect::<Result<_>>()?,
     })
 }
@@ -345,7 +373,10 @@ mod tests {
              <bndbox><xmin>1.5</xmin><ymin>2</ymin><xmax>11</xmax><ymax>8</ymax></bndbox></object></annotation>",
         )
         .unwrap();
-        assert_eq!((record.file.as_deref(), record.size), (Some("a b.jpg"), Some([20, 10])));
+        assert_eq!(
+            (record.file.as_deref(), record.size),
+            (Some("a b.jpg"), Some([20, 10]))
+        );
         let (name, object) = &record.objects[0];
         assert_eq!(name, "cat");
         let expected = Rect {
@@ -365,8 +396,14 @@ mod tests {
         for (text, word) in [
             (object("<name>cat</name>"), "line 2: cat has no bndbox"),
             (object(bounds), "line 2: an object without a name"),
-            (object(&format!("<name>cat</name>{bounds}")), "ends before it begins"),
-            (object("<name>cat</name><bndbox><xmin>x</xmin></bndbox>"), "xmin"),
+            (
+                object(&format!("<name>cat</name>{bounds}")),
+                "ends before it begins",
+            ),
+            (
+                object("<name>cat</name><bndbox><xmin>x</xmin></bndbox>"),
+                "xmin",
+            ),
             ("<html/>".into(), "<html> is no VOC annotation"),
             ("<annotation>".into(), "not an XML file"),
         ] {

@@ -19,12 +19,20 @@ pub fn picture(image: &Image) -> String {
 pub fn write_labels(dataset: &Dataset, folder: &Path, notes: &mut Notes) -> Result<()> {
     write_label_map(&dataset.classes, folder)?;
     for image in &dataset.images {
-        let path = folder.join("Annotations").join(&image.file).with_extension("xml");
+        let path = folder
+            .join("Annotations")
+            .join(&image.file)
+            .with_extension("xml");
         write_text(&path, &annotation(image, &dataset.classes, notes))?;
     }
     for split in splits(dataset) {
-        let of_split = dataset.images.iter().filter(|image| image.split.as_deref() == split);
-        let stems: String = of_split.map(|image| stem(image).to_owned() + "\n").collect();
+        let of_split = dataset
+            .images
+            .iter()
+            .filter(|image| image.split.as_deref() == split);
+        let stems: String = of_split
+            .map(|image| stem(image).to_owned() + "\n")
+            .collect();
         let name = split.unwrap_or("default");
         write_text(&folder.join(format!("ImageSets/Main/{name}.txt")), &stems)?;
     }
@@ -35,14 +43,19 @@ pub fn write_labels(dataset: &Dataset, folder: &Path, notes: &mut Notes) -> Resu
 pub fn write_list(folder: &Path) -> Result<()> {
     let annotations = folder.join("Annotations");
     let files = files_below(&annotations, |path| ending(path) == "xml");
-    let stems = files.iter().map(|path| name_below(&path.with_extension(""), &annotations) + "\n");
+    let stems = files
+        .iter()
+        .map(|path| name_below(&path.with_extension(""), &annotations) + "\n");
     let text: String = stems.collect();
     replace(&folder.join("ImageSets/Main/default.txt"), text.as_bytes())
 }
 
 /// A picture's name without its ending.
 fn stem(image: &Image) -> &str {
-    image.file.rsplit_once('.').map_or(&image.file, |(stem, _)| stem)
+    image
+        .file
+        .rsplit_once('.')
+        .map_or(&image.file, |(stem, _)| stem)
 }
 
 /// Writes `labelmap.txt`.
@@ -75,10 +88,16 @@ pub fn annotation(image: &Image, classes: &[Class], notes: &mut Notes) -> String
     for (index, object) in image.objects.iter().enumerate() {
         let place = || format!("{}, object {}", image.file, index + 1);
         if object.traits.crowd {
-            notes.add("crowds become difficult objects: VOC knows no crowds", place);
+            notes.add(
+                "crowds become difficult objects: VOC knows no crowds",
+                place,
+            );
         }
         if object.coco.is_some() {
-            notes.add("objects lose what only COCO holds (area, segmentation ...)", place);
+            notes.add(
+                "objects lose what only COCO holds (area, segmentation ...)",
+                place,
+            );
         }
         let rect = object.rect;
         let traits = object.traits;
@@ -133,7 +152,10 @@ mod tests {
     #[test]
     fn names_are_escaped_and_numbers_short() {
         assert_eq!(escaped("a<b>&\u{1}c"), "a&lt;b&gt;&amp;c");
-        assert_eq!(["12", "0.5", "0"], [12.0, 0.5, -0.0].map(pixels).each_ref().map(|s| s.as_str()));
+        assert_eq!(
+            ["12", "0.5", "0"],
+            [12.0, 0.5, -0.0].map(pixels).each_ref().map(|s| s.as_str())
+        );
         assert_eq!(pixels(1.0 / 3.0), "0.33");
     }
 }

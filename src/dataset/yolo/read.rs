@@ -74,7 +74,10 @@ pub fn read(query: &Query<'_>, notes: &mut Notes) -> Result<Dataset> {
     for (entry, id) in entries.into_iter().zip(1..) {
         let size = picture_size(&entry.path)?;
         let objects = read_labels(&label_path(&entry.path), size, notes)?;
-        highest = objects.iter().map(|object| object.class + 1).fold(highest, usize::max);
+        highest = objects
+            .iter()
+            .map(|object| object.class + 1)
+            .fold(highest, usize::max);
         images.push(Image {
             id,
             file: entry.file,
@@ -174,7 +177,10 @@ fn resolve(name: &Path, root: &Path, base: Option<&Path>, place: &Path) -> Resul
     there.ok_or_else(|| {
         data_error(
             name,
-            format!("{} is not there; correct it, or name the pictures by --images DIR", place.display()),
+            format!(
+                "{} is not there; correct it, or name the pictures by --images DIR",
+                place.display()
+            ),
         )
     })
 }
@@ -185,7 +191,10 @@ fn pictures_at(place: &Path, split: &str) -> Result<Vec<Entry>> {
         return Ok(pictures_below(place, Some(split)));
     }
     if ending(place) != "txt" {
-        return Err(data_error(place, "neither a folder nor a .txt file that lists pictures"));
+        return Err(data_error(
+            place,
+            "neither a folder nor a .txt file that lists pictures",
+        ));
     }
     let folder = place.parent().unwrap_or(place);
     let text = read_text(place, MAX_SMALL_FILE * 16)?;
@@ -194,7 +203,10 @@ fn pictures_at(place: &Path, split: &str) -> Result<Vec<Entry>> {
         .map(|line| {
             let path = folder.join(line.trim_start_matches("./"));
             if !path.is_file() {
-                return Err(data_error(place, format!("the picture {line} is not there")));
+                return Err(data_error(
+                    place,
+                    format!("the picture {line} is not there"),
+                ));
             }
             Ok(Entry {
                 file: name_below(&path, &images_folder(&path)),
@@ -244,7 +256,13 @@ fn label_path(picture: &Path) -> PathBuf {
     let is_images = |part: &Component<'_>| part.as_os_str() == "images";
     let swapped: PathBuf = match parts.iter().rposition(is_images) {
         Some(at) => (parts.iter().enumerate())
-            .map(|(index, part)| if index == at { "labels".as_ref() } else { part.as_os_str() })
+            .map(|(index, part)| {
+                if index == at {
+                    "labels".as_ref()
+                } else {
+                    part.as_os_str()
+                }
+            })
             .collect(),
         None => picture.into(),
     };
@@ -371,7 +389,10 @@ fn class_names(
         Some(Names::Map(names)) => {
             let highest = names.last_key_value().map_or(0, |(&id, _)| id);
             if highest > MAX_CLASS {
-                return Err(data_error(query.path, format!("{highest} is too high for a class")));
+                return Err(data_error(
+                    query.path,
+                    format!("{highest} is too high for a class"),
+                ));
             }
             let mut by_id = vec![None; highest + usize::from(!names.is_empty())];
             for (id, name) in names {
@@ -385,7 +406,10 @@ fn class_names(
     match files.into_iter().find(|path| path.is_file()) {
         Some(path) => {
             let text = read_text(&path, MAX_SMALL_FILE)?;
-            let lines = text.trim_end().lines().map(|line| Some(line.trim().to_owned()));
+            let lines = text
+                .trim_end()
+                .lines()
+                .map(|line| Some(line.trim().to_owned()));
             Ok(lines.collect())
         }
         None => {
@@ -414,7 +438,10 @@ fn classes(names: Vec<Option<String>>, highest: usize, path: &Path) -> Result<Ve
     let mut names = names.into_iter();
     let classes = (0..count).map(|index| Class {
         id: index as u64 + 1,
-        name: names.next().flatten().unwrap_or_else(|| format!("class {index}")),
+        name: names
+            .next()
+            .flatten()
+            .unwrap_or_else(|| format!("class {index}")),
         coco: None,
     });
     Ok(classes.collect())
@@ -429,7 +456,12 @@ mod tests {
         let label = parse_line("3 0.5 0.5 0.2 0.4").unwrap();
         assert_eq!(label.class, 3);
         let rect = label.rect_in([100, 50]);
-        for (side, expected) in [(rect.x, 40.0), (rect.y, 15.0), (rect.width, 20.0), (rect.height, 20.0)] {
+        for (side, expected) in [
+            (rect.x, 40.0),
+            (rect.y, 15.0),
+            (rect.width, 20.0),
+            (rect.height, 20.0),
+        ] {
             assert!((side - expected).abs() < 1e-9, "{rect:?}");
         }
         let outline = parse_line("0 0.1 0.2 0.5 0.1 0.3 0.9").unwrap();

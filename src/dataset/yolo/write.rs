@@ -63,7 +63,11 @@ fn yaml(classes: &[Class], splits: &[Option<&str>]) -> String {
         }
     }
     for split in splits.iter().flatten() {
-        text += &format!("{}: {}\n", quoted(split), quoted(&format!("images/{split}")));
+        text += &format!(
+            "{}: {}\n",
+            quoted(split),
+            quoted(&format!("images/{split}"))
+        );
     }
     text.push_str("names:\n");
     for (index, class) in classes.iter().enumerate() {
@@ -116,9 +120,15 @@ pub fn label_lines(image: &Image, notes: &mut Notes) -> String {
 
 fn note_losses(object: &Object, notes: &mut Notes, place: impl Fn() -> String) {
     if object.traits != Traits::default() || object.pose.is_some() {
-        notes.add("objects lose their marks (difficult, truncated, occluded, pose)", &place);
+        notes.add(
+            "objects lose their marks (difficult, truncated, occluded, pose)",
+            &place,
+        );
     }
     if object.coco.is_some() {
-        notes.add("objects lose what only COCO holds (area, segmentation ...)", &place);
+        notes.add(
+            "objects lose what only COCO holds (area, segmentation ...)",
+            &place,
+        );
     }
 }
