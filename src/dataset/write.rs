@@ -6,8 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::find::Query;
-use super::find::{Keep, form};
+use super::find::{Keep, Query, form};
 use super::{Dataset, Form, Image, Notes, coco, data_error, voc, yolo};
 use crate::error::{Error, Result};
 

@@ -343,7 +343,13 @@ fn classifiers_are_judged_by_folders() {
     let path = |path: &Path| path.to_str().expect("text").to_owned();
     let labels = shared("labels/imagenet_labels.txt").expect("lies beside");
     let report = parsed([
-        "eval", &path(folder.path()), "-m", &path(&model), "-l", &path(&labels), "--json",
+        "eval",
+        &path(folder.path()),
+        "-m",
+        &path(&model),
+        "-l",
+        &path(&labels),
+        "--json",
     ]);
     assert_eq!(report["images"], 3);
     let (top_1, top_5) = (report["top_1"].as_f64(), report["top_5"].as_f64());

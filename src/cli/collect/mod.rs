@@ -2,8 +2,9 @@
 
 mod change;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -140,7 +141,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 }
 
 /// What a panic left is still a data set.
-fn lock(collector: &Mutex<Collector>) -> std::sync::MutexGuard<'_, Collector> {
+fn lock(collector: &Mutex<Collector>) -> MutexGuard<'_, Collector> {
     collector.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -280,7 +281,7 @@ impl Collector {
         self.taken.pictures += 1;
         self.taken.objects += count;
         self.taken.bytes += bytes;
-        if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        if std::io::stderr().is_terminal() {
             terminal::show_line(&format!("{}; Ctrl-C ends", self.taken.text()));
         }
         let reached = self

@@ -375,7 +375,8 @@ fn parse_line(line: &str) -> std::result::Result<Label, String> {
     }
 }
 
-/// Names by id: those that the query brings, else of the YAML file, else of `classes.txt`.
+/// Names by id: those that the query brings, else of the YAML file, else of `classes.txt`; of the latter also where it
+/// goes on after the names of the YAML file, as it does when LabelImg has added a class.
 fn class_names(
     query: &Query<'_>,
     root: &Path,
@@ -384,42 +385,48 @@ fn class_names(
     if let Some(names) = query.names {
         return Ok(names.iter().cloned().map(Some).collect());
     }
-    match names {
-        Some(Names::List(names)) => return Ok(names.into_iter().map(Some).collect()),
-        Some(Names::Map(names)) => {
-            let highest = names.last_key_value().map_or(0, |(&id, _)| id);
-            if highest > MAX_CLASS {
-                return Err(data_error(
-                    query.path,
-                    format!("{highest} is too high for a class"),
-                ));
-            }
-            let mut by_id = vec![None; highest + usize::from(!names.is_empty())];
-            for (id, name) in names {
-                by_id[id] = Some(name);
-            }
-            return Ok(by_id);
-        }
-        None => {}
+    let of_yaml = names.map_or(Ok(Vec::new()), |names| names_by_id(names, query.path))?;
+    let of_file = read_class_file(root)?;
+    let names = if of_file.starts_with(&of_yaml) {
+        of_file
+    } else {
+        of_yaml
+    };
+    if names.is_empty() {
+        log::warn!(
+            "{}: the classes have no names (data.yaml or classes.txt), which --names FILE can give; they are called by number",
+            query.path.display()
+        );
     }
+    Ok(names)
+}
+
+fn names_by_id(names: Names, path: &Path) -> Result<Vec<Option<String>>> {
+    let names = match names {
+        Names::List(names) => return Ok(names.into_iter().map(Some).collect()),
+        Names::Map(names) => names,
+    };
+    let highest = names.last_key_value().map_or(0, |(&id, _)| id);
+    if highest > MAX_CLASS {
+        let reason = format!("{highest} is too high for a class");
+        return Err(data_error(path, reason));
+    }
+    let mut by_id = vec![None; highest + usize::from(!names.is_empty())];
+    for (id, name) in names {
+        by_id[id] = Some(name);
+    }
+    Ok(by_id)
+}
+
+/// The lines of `classes.txt`; none if there is no such file.
+fn read_class_file(root: &Path) -> Result<Vec<Option<String>>> {
     let files = ["classes.txt", "labels/classes.txt"].map(|name| root.join(name));
-    match files.into_iter().find(|path| path.is_file()) {
-        Some(path) => {
-            let text = read_text(&path, MAX_SMALL_FILE)?;
-            let lines = text
-                .trim_end()
-                .lines()
-                .map(|line| Some(line.trim().to_owned()));
-            Ok(lines.collect())
-        }
-        None => {
-            log::warn!(
-                "{}: the classes have no names (data.yaml or classes.txt), which --names FILE can give; they are called by number",
-                query.path.display()
-            );
-            Ok(Vec::new())
-        }
-    }
+    let Some(path) = files.into_iter().find(|path| path.is_file()) else {
+        return Ok(Vec::new());
+    };
+    let text = read_text(&path, MAX_SMALL_FILE)?;
+    let lines = text.trim_end().lines();
+    Ok(lines.map(|line| Some(line.trim().to_owned())).collect())
 }
 
 /// A class for each id that has a name or occurs.
