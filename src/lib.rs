@@ -15,6 +15,8 @@
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
+//! | [`dataset`] | labelled pictures: COCO, YOLO and VOC, read and written | source's pictures, error |
+//! | [`eval`] | mAP as COCO and Pascal VOC compute it, accuracy of classifiers | dataset, detect and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene; masks | polygon, error |
 //! | [`track`] | objects followed from frame to frame, zones | detect's types, source's frame, telemetry, polygon |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's and track's types, source's frame, telemetry, polygon |
@@ -45,9 +47,11 @@
 )]
 
 pub mod cli;
+pub mod dataset;
 pub mod detect;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod graph;
 pub mod kernels;
 pub mod model;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("polygon", &[]),
     ("tensor", &[]),
@@ -21,6 +21,13 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "engine", "plan", "model", "graph", "kernels", "tensor", "error", "source",
         ],
     ),
+    ("dataset", &["source", "error"]),
+    (
+        "eval",
+        &[
+            "dataset", "detect", "engine", "model", "tensor", "source", "error",
+        ],
+    ),
     ("source", &["polygon", "error"]),
     ("track", &["detect", "source", "telemetry", "polygon"]),
     (
@@ -35,6 +42,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
     (
         "cli",
         &[
+            "dataset",
+            "eval",
             "pipeline",
             "track",
             "sink",
@@ -54,7 +63,9 @@ const LAYERS: [(&str, &[&str]); 15] = [
 ];
 
 /// Of a module, the only items that another may use.
-const ITEMS: [(&str, &str, &[&str]); 6] = [
+const ITEMS: [(&str, &str, &[&str]); 8] = [
+    ("dataset", "source", &["picture_size"]),
+    ("eval", "source", &["Frame"]),
     (
         "detect",
         "source",
@@ -72,7 +83,7 @@ const ITEMS: [(&str, &str, &[&str]); 6] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 28] = [
+const ROOMS: [(&str, &[&str]); 30] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -113,6 +124,8 @@ const ROOMS: [(&str, &[&str]); 28] = [
     ("ureq", &["model/hub/"]),
     ("ring", &["model/hub/"]),
     ("strsim", &["model/near.rs"]),
+    ("roxmltree", &["dataset/voc/"]),
+    ("serde_saphyr", &["dataset/yolo/"]),
 ];
 
 /// The source files, each as its path under `src` (with `/`) and its code without comments.

@@ -156,6 +156,16 @@ pub fn load_detector_with(
     })
 }
 
+/// The names in a label file, by id from 0; holes are called by number.
+pub fn read_names(path: &Path) -> Result<Vec<String>> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
+    let (labels, _) = Labels::resolve(LabelFile::from_bytes(&bytes, &name)?, None);
+    Ok((0..labels.len())
+        .map(|id| labels.name(id).to_string())
+        .collect())
+}
+
 /// How many class ids a model's output can take: of its detection head, without the background, else the length of its
 /// only output. `None` where neither tells.
 pub fn class_count(model: &Model) -> Option<usize> {

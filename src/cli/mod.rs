@@ -2,9 +2,12 @@
 
 mod access;
 mod bench;
+mod collect;
 mod config;
+mod dataset;
 pub mod detect;
 mod doctor;
+mod eval;
 pub mod infer;
 mod inspect;
 mod journal;
@@ -13,6 +16,7 @@ mod models;
 pub mod npy;
 mod pins;
 mod places;
+mod progress;
 mod reload;
 mod run;
 mod service;
@@ -28,6 +32,9 @@ use crate::error::{Error, Result};
 
 /// What [`Error::Io`] says was attempted when results could not be printed.
 const WRITE_STDOUT: &str = "write to stdout";
+
+/// Exit code after a second signal: 128 + SIGINT, as shells count.
+const INTERRUPTED: i32 = 130;
 
 /// Finds objects in pictures with quantized models, live in a browser.
 ///
@@ -51,6 +58,13 @@ enum Command {
     Infer(infer::Args),
     /// Measure how fast a model runs
     Bench(bench::Args),
+    /// Measure how good a model is on a labelled data set, or compare two
+    Eval(eval::Args),
+    /// Convert, divide and describe data sets
+    #[command(subcommand)]
+    Dataset(dataset::Command),
+    /// Collect pictures from a camera or video into a data set, with the model's boxes to correct
+    Collect(collect::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
     /// Tell what this machine has: CPU, kernels, cameras, pins, health
@@ -82,6 +96,9 @@ pub fn main() -> ExitCode {
         Command::Detect(args) => detect::run(&args),
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Dataset(command) => dataset::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Collect(args) => collect::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),

@@ -33,8 +33,6 @@ use crate::track::{SharedRules, Watch};
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
-/// 128 + SIGINT, as shells count.
-const INTERRUPTED: i32 = 130;
 
 /// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end. SIGHUP reloads threshold,
 /// labels, model, zones, masks and rules for classes, or ends the run where it means that the terminal has gone.
@@ -227,7 +225,7 @@ impl Watcher {
                 }
                 if stop.is_stopped() {
                     terminal::restore();
-                    std::process::exit(INTERRUPTED);
+                    std::process::exit(super::INTERRUPTED);
                 }
                 stop.stop();
             }

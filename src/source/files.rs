@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::open::Pace;
@@ -41,6 +42,26 @@ fn data_error(file: &str, reason: String) -> Error {
 }
 
 fn decode_file(path: &Path) -> Result<Picture> {
+    decode(open_picture(path)?, &path.display().to_string())
+}
+
+/// Width and height of a picture file, upright by its EXIF orientation, without decoding its pixels.
+pub fn picture_size(path: &Path) -> Result<[u32; 2]> {
+    let name = path.display().to_string();
+    let mut decoder = sized_decoder(open_picture(path)?, &name)?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().map_err(damaged(&name))?;
+    Ok(match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => [height, width],
+        _ => [width, height],
+    })
+}
+
+/// A file with the beginning of a picture.
+fn open_picture(path: &Path) -> Result<ImageReader<BufReader<std::fs::File>>> {
     let name = path.display().to_string();
     let metadata = std::fs::metadata(path).map_err(Error::io(format!("read {name}")))?;
     if !metadata.is_file() {
@@ -54,7 +75,7 @@ fn decode_file(path: &Path) -> Result<Picture> {
         let known = "not a JPEG, PNG, BMP, GIF or WebP picture";
         return Err(data_error(&name, known.into()));
     }
-    decode(reader, &name)
+    Ok(reader)
 }
 
 /// Decodes a JPEG in memory.
@@ -65,14 +86,19 @@ pub(super) fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Picture> {
     )
 }
 
-/// Decodes a picture whose size has been checked before its pixels are allocated.
-fn decode(mut reader: ImageReader<impl BufRead + Seek>, name: &str) -> Result<Picture> {
-    let damaged =
-        |error: image::ImageError| data_error(name, format!("cannot be decoded: {error}"));
+fn damaged(name: &str) -> impl Fn(image::ImageError) -> Error {
+    move |error| data_error(name, format!("cannot be decoded: {error}"))
+}
+
+/// What decodes a picture, whose size has been checked before its pixels are allocated.
+fn sized_decoder<'a>(
+    mut reader: ImageReader<impl BufRead + Seek + 'a>,
+    name: &str,
+) -> Result<impl ImageDecoder + 'a> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODER_BYTES);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let decoder = reader.into_decoder().map_err(damaged(name))?;
     let (width, height) = decoder.dimensions();
     if !is_sane_size(width as usize, height as usize) {
         let most = MAX_PIXELS / 1_000_000;
@@ -83,8 +109,13 @@ fn decode(mut reader: ImageReader<impl BufRead + Seek>, name: &str) -> Result<Pi
             ),
         ));
     }
-    let orientation = decoder.orientation().map_err(damaged)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    Ok(decoder)
+}
+
+fn decode(reader: ImageReader<impl BufRead + Seek>, name: &str) -> Result<Picture> {
+    let mut decoder = sized_decoder(reader, name)?;
+    let orientation = decoder.orientation().map_err(damaged(name))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged(name))?;
     picture.apply_orientation(orientation);
     let rgb = picture.into_rgb8();
     Ok(Picture {

@@ -20,7 +20,7 @@ pub use camera::{Capability, Encoding, Interval, Node, Offer, Size, Verdict, nod
 pub use child::find_program;
 pub use convert::{YuvMatrix, YuvRow};
 pub use csi::{RibbonCamera, ribbon_cameras};
-pub use files::read_picture;
+pub use files::{picture_size, read_picture};
 pub use mask::{Cover, Masks};
 pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 

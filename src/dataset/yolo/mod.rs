@@ -1,0 +1,8 @@
+//! YOLO folders: `images/`, beside it `labels/` with a text file a picture, and `data.yaml` or `classes.txt` with the
+//! names of the classes (<https://docs.ultralytics.com/datasets/detect/>).
+
+mod read;
+mod write;
+
+pub(super) use read::{read, read_classes};
+pub(super) use write::{label_lines, picture, write_labels, write_names};
