@@ -18,8 +18,9 @@ use crate::detect::{Detected, Detection, Detector};
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Stop};
 use crate::sink::jpeg;
-use crate::source::{self, Frame, Pace, SourceOptions, parse_fps, parse_size};
+use crate::source::{self, Frame, Masks, Pace, SourceOptions, parse_fps, parse_size};
 use crate::telemetry::Telemetry;
+use crate::track::Watch;
 use change::{Changes, cells};
 
 const EVERY: Every = Every::Time(Duration::from_secs(2));
@@ -122,6 +123,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let shared = collector.clone();
     let ended = Pipeline {
         source,
+        masks: Masks::default(),
+        watch: Watch::default(),
         detect: Box::new(move |frame| lock(&shared).see(frame)),
         sinks: Vec::new(),
         telemetry: Arc::new(Telemetry::default()),

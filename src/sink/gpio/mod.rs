@@ -217,6 +217,7 @@ mod tests {
             class_id: 0,
             confidence: 0.9,
             bounding_box: BoundingBox::default(),
+            track_id: None,
         }
     }
 
@@ -232,11 +233,8 @@ mod tests {
             timestamp: SystemTime::now(),
             source: "test".into(),
         };
-        Arc::new(Scene {
-            frame: Arc::new(frame),
-            detections: labels.iter().map(|label| found(label)).collect(),
-            inference: Duration::ZERO,
-        })
+        let detections = labels.iter().map(|label| found(label)).collect();
+        Arc::new(Scene::new(Arc::new(frame), detections, Duration::ZERO))
     }
 
     fn start(rules: &[&str], led: Option<&str>) -> (GpioSink, Board, Arc<Telemetry>) {

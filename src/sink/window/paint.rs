@@ -61,6 +61,7 @@ fn picture(scene: &Scene, window: [u32; 2]) -> RgbImage {
             ..detection.clone()
         })
         .collect();
+    draw::outline(&mut picture, &scene.zones);
     draw::annotate(&mut picture, &detections);
     picture
 }
@@ -174,12 +175,10 @@ mod tests {
             class_id: 0,
             confidence: 0.9,
             bounding_box: *bounds,
+            track_id: None,
         };
-        Scene {
-            frame: Arc::new(frame),
-            detections: boxes.iter().map(detection).collect(),
-            inference: Duration::ZERO,
-        }
+        let detections = boxes.iter().map(detection).collect();
+        Scene::new(Arc::new(frame), detections, Duration::ZERO)
     }
 
     #[test]
