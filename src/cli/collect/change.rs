@@ -2,56 +2,58 @@
 
 use crate::source::Frame;
 
-const COLUMNS: usize = 32;
-const ROWS: usize = 24;
-const CELLS: usize = COLUMNS * ROWS;
-/// Rows between those that are looked at.
-const ROW_STEP: usize = 4;
+/// The finest grid: columns and rows.
+const GRID: [usize; 2] = [32, 24];
+/// Rows of a cell that are looked at, about.
+const CELL_ROWS: usize = 4;
 /// Grey levels by which a cell differs that has changed.
 const LEVELS: f32 = 12.0;
 
 /// The grey levels of a picture in a grid of cells, as they were when it was last kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Changes {
-    kept: Option<Vec<f32>>,
+    kept: Vec<f32>,
 }
 
 impl Changes {
-    /// The share of the picture that differs from the picture last kept: 1 if there is none. A change of brightness all
-    /// over is none.
+    /// The share of the picture that differs from the picture last kept: 1 if there is none, or one of another size. A
+    /// change of brightness all over is none.
     pub fn share(&self, cells: &[f32]) -> f64 {
-        let Some(kept) = &self.kept else {
+        if self.kept.len() != cells.len() {
             return 1.0;
-        };
-        let brighter = (cells.iter().sum::<f32>() - kept.iter().sum::<f32>()) / CELLS as f32;
+        }
+        let brighter =
+            (cells.iter().sum::<f32>() - self.kept.iter().sum::<f32>()) / cells.len() as f32;
         let differs = |(now, then): &(&f32, &f32)| (**now - **then - brighter).abs() > LEVELS;
-        cells.iter().zip(kept).filter(differs).count() as f64 / CELLS as f64
+        let changed = cells.iter().zip(&self.kept).filter(differs).count();
+        changed as f64 / cells.len() as f64
     }
 
     /// Later pictures are compared with this one.
     pub fn keep(&mut self, cells: Vec<f32>) {
-        self.kept = Some(cells);
+        self.kept = cells;
     }
 }
 
 /// Mean grey level of each cell.
 pub(super) fn cells(frame: &Frame) -> Vec<f32> {
-    let mut sums = vec![0_u32; CELLS];
-    let mut counts = vec![0_u32; CELLS];
+    let [columns, rows] = [GRID[0].min(frame.width), GRID[1].min(frame.height)];
+    let mut sums = vec![0_u32; columns * rows];
+    let mut counts = vec![0_u32; columns * rows];
     let mut row = vec![0; frame.width * 3];
-    for y in (0..frame.height).step_by(ROW_STEP) {
+    let step = (frame.height / (rows * CELL_ROWS)).max(1);
+    for y in (0..frame.height).step_by(step) {
         frame.rgb_row(y, &mut row);
-        let first = y * ROWS / frame.height * COLUMNS;
+        let first = y * rows / frame.height * columns;
         for (x, pixel) in row.chunks_exact(3).enumerate() {
-            let cell = first + x * COLUMNS / frame.width;
+            let cell = first + x * columns / frame.width;
             sums[cell] += u32::from(pixel[0]) + 2 * u32::from(pixel[1]) + u32::from(pixel[2]);
             counts[cell] += 4;
         }
     }
-    // Pictures smaller than the grid leave cells empty, which never change.
     let cells = sums.iter().zip(&counts);
     cells
-        .map(|(sum, count)| *sum as f32 / (*count).max(1) as f32)
+        .map(|(sum, count)| *sum as f32 / *count as f32)
         .collect()
 }
 
@@ -98,6 +100,6 @@ mod tests {
         let mut small = frame(9, None);
         (small.width, small.height) = (3, 2);
         small.data.truncate(6);
-        assert_eq!(cells(&small).len(), CELLS);
+        assert!(cells(&small).iter().all(|level| level.is_finite()));
     }
 }
