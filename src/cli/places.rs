@@ -107,11 +107,6 @@ impl Places {
         Ok(places)
     }
 
-    /// What nobody is to see.
-    pub fn masks(&self) -> &[Polygon] {
-        &self.masks
-    }
-
     /// The rules for a model's detections.
     pub fn rules(&self, labels: &Labels) -> Result<Rules> {
         let mut zones = Vec::with_capacity(self.zones.len());
@@ -270,7 +265,7 @@ mod tests {
         assert_eq!(drive.classes, Some(BTreeSet::from([0, 2, 3])));
         assert_eq!(drive.dwell, Some(Duration::from_millis(1500)));
         assert_eq!((all.kind, &all.classes), (ZoneKind::Count, &None));
-        assert_eq!((rules.masks.len(), places.masks().len()), (1, 1));
+        assert_eq!(rules.masks.len(), 1);
         let limits = |id| rules.sizes.get(&id).map(|limits| (limits.min, limits.max));
         assert_eq!(limits(0), Some((0.01, 1.0)));
         assert_eq!((limits(1), limits(2)), (Some((0.0, 0.5)), None));
