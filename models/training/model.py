@@ -167,6 +167,30 @@ class Detector(tf.Module):
     def _variable(self, name, value, trainable=True):
         self.values[name] = tf.Variable(value, trainable=trainable, name=name.replace("/", "_"))
 
+    def adopt(self, folded):
+        """Takes over folded weights. Channel by channel a kernel gets the size of a fresh one, its gamma the rest; where
+        it is zero, the fresh one stays under a gamma of zero."""
+        for layer in self.layers:
+            kernel, bias = (folded[f"{layer.name}/{part}"] for part in ("kernel", "bias"))
+            if layer.head:
+                self.values[f"{layer.name}/kernel"].assign(kernel)
+                self.values[f"{layer.name}/bias"].assign(bias)
+                continue
+            axes = (0, 1, 3) if layer.depthwise else (0, 1, 2)
+            size = np.sqrt(np.mean(kernel ** 2, axis=axes, keepdims=True))
+            fresh = math.sqrt(2 / np.prod([kernel.shape[axis] for axis in axes]))
+            drawn = self.values[f"{layer.name}/kernel"].numpy()
+            scaled = kernel * fresh / np.maximum(size, 1e-12)
+            self.values[f"{layer.name}/kernel"].assign(np.where(size > 0, scaled, drawn))
+            self.values[f"{layer.name}/gamma"].assign(size.ravel() / fresh)
+            self.values[f"{layer.name}/beta"].assign(bias)
+            self.values[f"{layer.name}/mean"].assign(np.zeros(layer.channels, np.float32))
+            self.values[f"{layer.name}/variance"].assign(np.full(layer.channels, 1 - EPSILON, np.float32))
+
+    def train_folded(self, images):
+        """Codes and logits with the stored statistics, which stand still: about half the time of `train`."""
+        return infer(fold(self.values), normalize_input(images))
+
     def train(self, images, momentum=0.99):
         """Codes and logits with the batch's own statistics, which also move the stored ones."""
         values = self.values
@@ -186,16 +210,15 @@ class Detector(tf.Module):
 
 
 def fold(values):
-    """Kernels and biases with batch normalization folded in, as numpy arrays under `NAME/kernel` and `NAME/bias`."""
-    values = {name: np.asarray(value) for name, value in values.items()}
+    """Kernels and biases with batch normalization folded in, under `NAME/kernel` and `NAME/bias`."""
     folded = {}
     for name in (key[:-len("/kernel")] for key in values if key.endswith("/kernel")):
         kernel = values[f"{name}/kernel"]
         if f"{name}/bias" in values:
             folded[f"{name}/kernel"], folded[f"{name}/bias"] = kernel, values[f"{name}/bias"]
             continue
-        gain = values[f"{name}/gamma"] / np.sqrt(values[f"{name}/variance"] + EPSILON)
-        by_channel = gain[:, None] if kernel.shape[3] == 1 and kernel.shape[2] == len(gain) else gain
+        gain = values[f"{name}/gamma"] * (values[f"{name}/variance"] + EPSILON) ** -0.5
+        by_channel = gain[:, None] if kernel.shape[3] == 1 and kernel.shape[2] == gain.shape[0] else gain
         folded[f"{name}/kernel"] = kernel * by_channel
         folded[f"{name}/bias"] = values[f"{name}/beta"] - values[f"{name}/mean"] * gain
     return folded
@@ -205,7 +228,7 @@ def infer(values, x):
     """Codes and logits of pictures in -1..1 from folded values (arrays or variables)."""
 
     def conv(layer, x):
-        x = convolve(layer, x, values[f"{layer.name}/kernel"]) + values[f"{layer.name}/bias"]
+        x = tf.nn.bias_add(convolve(layer, x, values[f"{layer.name}/kernel"]), values[f"{layer.name}/bias"])
         return tf.nn.relu6(x) if layer.relu6 else x
 
     return network(x, conv, lambda name, a, b: a + b)

@@ -121,7 +121,7 @@ def quantized_network(values, ranges, x, note=None):
 
     def conv(layer, x):
         kernel = fake_quantize_kernel(values[f"{layer.name}/kernel"], layer.depthwise)
-        x = convolve(layer, x, kernel) + values[f"{layer.name}/bias"]
+        x = tf.nn.bias_add(convolve(layer, x, kernel), values[f"{layer.name}/bias"])
         if layer.head:
             return fake_quantize(x, ranges[layer.head])
         return activation(layer.name, tf.nn.relu6(x) if layer.relu6 else x)

@@ -38,10 +38,13 @@ class Trainer:
     def __init__(self, arguments):
         self.folder = Path(arguments.build) / arguments.name
         self.detector = Detector(arguments.seed)
+        if arguments.warm:
+            self.detector.adopt(np.load(arguments.warm))
         self.average = Averages(self.detector.values, arguments.decay)
         self.optimizer = tf.keras.optimizers.AdamW(
             1e-3, weight_decay=arguments.weight_decay, global_clipnorm=arguments.clip, jit_compile=False)
-        self.trainable = [v for v in self.detector.values.values() if v.trainable]
+        self.trainable = [v for name, v in self.detector.values.items()
+                          if v.trainable and name.split("/")[0] not in arguments.still]
         self.optimizer.exclude_from_weight_decay([v for v in self.trainable if len(v.shape) != 4])
         self.optimizer.build(self.trainable)
         self.step = tf.Variable(0, dtype=tf.int64)
@@ -49,6 +52,7 @@ class Trainer:
         checkpoint = tf.train.Checkpoint(values=self.detector.values, averages=self.average.values,
                                          optimizer=self.optimizer, step=self.step, seconds=self.seconds)
         self.manager = tf.train.CheckpointManager(checkpoint, str(self.folder / "checkpoints"), max_to_keep=2)
+        self.predict = self.detector.train_folded if arguments.warm else self.detector.train
         if self.manager.latest_checkpoint:
             checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
             print(f"goes on at step {int(self.step)}", flush=True)
@@ -57,7 +61,7 @@ class Trainer:
     @tf.function(jit_compile=False)
     def learn(self, images, codes, labels):
         with tf.GradientTape() as tape:
-            predicted = self.detector.train(images)
+            predicted = self.predict(images)
             losses = detection_loss(*predicted, codes, labels, self.anchors)
             total = tf.add_n(losses)
         self.optimizer.apply_gradients(zip(tape.gradient(total, self.trainable), self.trainable))
@@ -134,6 +138,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--build", default="build", help="folder of all outputs")
     parser.add_argument("--name", default="float", help="folder of this run inside it")
+    parser.add_argument("--warm", metavar="NPZ", help="start from these folded weights; normalization stays folded in")
+    parser.add_argument("--still", nargs="*", default=[], metavar="BLOCK", help="the first blocks, which shall not learn")
     parser.add_argument("--images", type=int, help="end after this many pictures")
     parser.add_argument("--minutes", type=float, help="end after this many minutes")
     parser.add_argument("--split", default="train+decoys+decoys", help="one or more, joined by +")
