@@ -15,7 +15,7 @@
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
-//! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
+//! | [`sink`] | [`sink::Sink`]: drawing, live page, window, events, snapshots, pins | detect's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
 //! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |
