@@ -9,6 +9,9 @@ use rppal::system::DeviceInfo;
 use super::outputs::Pins;
 use super::rule::{Level, Output};
 
+const MISSING: &str = "/dev/gpiomem (/dev/gpiomem0 on a Pi 5) or the /dev/gpiochip of the header is missing; in a \
+                       container, pass both in";
+
 /// Pins as outputs. They stay outputs at their last level when this is dropped, so that nothing floats.
 struct RpiPins(BTreeMap<u8, OutputPin>);
 
@@ -59,15 +62,13 @@ pub(super) fn probe() -> Result<String, String> {
 fn reason(error: Error) -> String {
     match error {
         Error::UnknownModel => "this is not a Raspberry Pi, or one that eyas does not know".into(),
+        // What rppal tries where there is no /dev/gpiomem.
+        Error::PermissionDenied(path) if path == "/dev/mem" => MISSING.into(),
         Error::PermissionDenied(path) => no_permission(&path),
         Error::Io(error) if error.kind() == ErrorKind::PermissionDenied => {
             no_permission("/dev/gpiomem0")
         }
-        Error::Io(error) if error.kind() == ErrorKind::NotFound => {
-            "/dev/gpiomem (/dev/gpiomem0 on a Pi 5) or the /dev/gpiochip of the header is missing; in a container, pass \
-             both in"
-                .into()
-        }
+        Error::Io(error) if error.kind() == ErrorKind::NotFound => MISSING.into(),
         error => error.to_string(),
     }
 }
@@ -88,7 +89,10 @@ mod tests {
         let denied = Error::PermissionDenied("/dev/gpiomem".into());
         assert!(reason(denied).starts_with("no permission for /dev/gpiomem; add the user"));
         let missing = Error::Io(ErrorKind::NotFound.into());
-        assert!(reason(missing).contains("container"));
+        let without_memory = Error::PermissionDenied("/dev/mem".into());
+        for error in [missing, without_memory] {
+            assert!(reason(error).contains("container"));
+        }
         assert!(reason(Error::UnknownModel).contains("not a Raspberry Pi"));
     }
 }
