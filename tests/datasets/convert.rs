@@ -368,12 +368,7 @@ fn the_raccoons_keep_their_boxes() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("out");
-    dataset(
-        "convert",
-        &data,
-        &out,
-        &["--to", "coco", "--form", "voc", "--link"],
-    );
+    dataset("convert", &data, &out, &["--to", "coco", "--form", "voc"]);
     let ours = json_of(&out.join("annotations/instances_default.json"));
     let theirs = json_of(&data.join("reference/ground_truth_coco_format.json"));
     let boxes = |value: &Value| -> Vec<Vec<u64>> {

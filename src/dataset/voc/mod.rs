@@ -5,6 +5,7 @@
 
 mod read;
 mod write;
+mod xml;
 
 pub(super) use read::{read, read_classes};
 pub(super) use write::{annotation, picture, write_label_map, write_labels, write_list};

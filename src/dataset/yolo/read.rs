@@ -1,59 +1,18 @@
 //! From YOLO folders.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
-
-use crate::dataset::find::{Query, yolo_yaml};
-use crate::dataset::folders::{
-    MAX_SMALL_FILE, ending, entries, files_below, is_picture, name_below, read_text,
-};
+use super::classes::{MAX_CLASS, class_names, classes};
+use super::places::{find_pictures, root_and_yaml};
+use crate::dataset::find::Query;
+use crate::dataset::folders::{MAX_SMALL_FILE, read_text};
 use crate::dataset::notes::Notes;
-use crate::dataset::{Class, Dataset, Form, Image, Object, Rect, data_error};
+use crate::dataset::{Dataset, Form, Image, Object, Rect, data_error};
 use crate::error::{Error, Result};
 use crate::source::picture_size;
 
-/// The largest class id that a label may have.
-const MAX_CLASS: usize = 100_000;
-
-/// Parts of a data set that `data.yaml` may name.
-const SPLITS: [&str; 3] = ["train", "val", "test"];
-
 /// Values farther from the picture than this, in its sides, are no shares of it.
 const MAX_SHARE: f64 = 2.0;
-
-/// What is read of `data.yaml`.
-#[derive(Debug, Default, Deserialize)]
-struct Yaml {
-    path: Option<PathBuf>,
-    train: Option<Places>,
-    val: Option<Places>,
-    test: Option<Places>,
-    names: Option<Names>,
-}
-
-/// Folders, or text files that list pictures.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-enum Places {
-    One(PathBuf),
-    Many(Vec<PathBuf>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Names {
-    List(Vec<String>),
-    Map(BTreeMap<usize, String>),
-}
-
-/// A picture and the name by which the data set knows it.
-struct Entry {
-    path: PathBuf,
-    file: String,
-    split: Option<String>,
-}
 
 /// Reads a data set. A picture without a file of labels has no objects.
 pub fn read(query: &Query<'_>, notes: &mut Notes) -> Result<Dataset> {
@@ -95,159 +54,6 @@ pub fn read(query: &Query<'_>, notes: &mut Notes) -> Result<Dataset> {
         images,
         coco: Vec::new(),
     })
-}
-
-/// The classes that have names, without a look at any picture.
-pub fn read_classes(query: &Query<'_>) -> Result<Vec<Class>> {
-    let (root, yaml) = root_and_yaml(query.path)?;
-    classes(class_names(query, &root, yaml.names)?, 0, query.path)
-}
-
-/// The folder of a data set, and what its YAML file says: nothing if there is none.
-fn root_and_yaml(path: &Path) -> Result<(PathBuf, Yaml)> {
-    if path.is_file() {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        return Ok((folder.into(), read_yaml(path)?));
-    }
-    let yaml = yolo_yaml(path).map(|path| read_yaml(&path)).transpose()?;
-    Ok((path.into(), yaml.unwrap_or_default()))
-}
-
-fn read_yaml(path: &Path) -> Result<Yaml> {
-    let text = read_text(path, MAX_SMALL_FILE)?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| data_error(path, format!("not the YAML of a YOLO data set: {error}")))
-}
-
-/// The pictures, in the order of their paths within each split.
-fn find_pictures(query: &Query<'_>, root: &Path, yaml: &Yaml) -> Result<Vec<Entry>> {
-    if let Some(folder) = query.images {
-        return Ok(pictures_below(folder, None));
-    }
-    let places = [&yaml.train, &yaml.val, &yaml.test];
-    if places.iter().all(|places| places.is_none()) {
-        let images = root.join("images");
-        return Ok(if images.is_dir() {
-            pictures_by_split(&images)
-        } else {
-            pictures_below(root, None)
-        });
-    }
-    let mut found: Vec<Entry> = Vec::new();
-    let mut positions: HashMap<PathBuf, usize> = HashMap::new();
-    for (split, places) in SPLITS.into_iter().zip(places) {
-        let places = match places.clone() {
-            None => continue,
-            Some(Places::One(place)) => vec![place],
-            Some(Places::Many(places)) => places,
-        };
-        for place in places {
-            let place = resolve(query.path, root, yaml.path.as_deref(), &place)?;
-            for entry in pictures_at(&place, split)? {
-                match positions.get(&entry.path) {
-                    // A picture that is in two splits is in none.
-                    Some(&at) if found[at].split.as_deref() != Some(split) => {
-                        found[at].split = None;
-                    }
-                    Some(_) => {}
-                    None => {
-                        positions.insert(entry.path.clone(), found.len());
-                        found.push(entry);
-                    }
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// A place that `data.yaml` names: below its `path`, else beside it; `../` at its beginning is dropped if nothing is
-/// there, as trainers do.
-fn resolve(name: &Path, root: &Path, base: Option<&Path>, place: &Path) -> Result<PathBuf> {
-    let plain: PathBuf = place
-        .components()
-        .skip_while(|part| *part == Component::ParentDir)
-        .collect();
-    let candidates = [
-        base.map(|base| root.join(base).join(place)),
-        Some(root.join(place)),
-        Some(root.join(plain)),
-    ];
-    let there = candidates.into_iter().flatten().find(|path| path.exists());
-    there.ok_or_else(|| {
-        data_error(
-            name,
-            format!(
-                "{} is not there; correct it, or name the pictures by --images DIR",
-                place.display()
-            ),
-        )
-    })
-}
-
-/// The pictures of a folder, or of a text file that lists them.
-fn pictures_at(place: &Path, split: &str) -> Result<Vec<Entry>> {
-    if place.is_dir() {
-        return Ok(pictures_below(place, Some(split)));
-    }
-    if ending(place) != "txt" {
-        return Err(data_error(
-            place,
-            "neither a folder nor a .txt file that lists pictures",
-        ));
-    }
-    let folder = place.parent().unwrap_or(place);
-    let text = read_text(place, MAX_SMALL_FILE * 16)?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines
-        .map(|line| {
-            let path = folder.join(line.trim_start_matches("./"));
-            if !path.is_file() {
-                return Err(data_error(
-                    place,
-                    format!("the picture {line} is not there"),
-                ));
-            }
-            Ok(Entry {
-                file: name_below(&path, &images_folder(&path)),
-                path,
-                split: Some(split.into()),
-            })
-        })
-        .collect()
-}
-
-/// The folder called `images` that a picture lies in, else the one right above it.
-fn images_folder(path: &Path) -> PathBuf {
-    let above = || path.ancestors().skip(1);
-    let named = above().find(|folder| folder.file_name().is_some_and(|name| name == "images"));
-    named.or_else(|| above().next()).unwrap_or(path).into()
-}
-
-fn pictures_below(folder: &Path, split: Option<&str>) -> Vec<Entry> {
-    files_below(folder, is_picture)
-        .into_iter()
-        .map(|path| Entry {
-            file: name_below(&path, folder),
-            path,
-            split: split.map(str::to_owned),
-        })
-        .collect()
-}
-
-/// The folders in `images` are splits, if no picture lies beside them.
-fn pictures_by_split(images: &Path) -> Vec<Entry> {
-    let inside = entries(images);
-    if inside.iter().any(|path| is_picture(path)) {
-        return pictures_below(images, None);
-    }
-    let folders = inside.iter().filter(|path| path.is_dir());
-    folders
-        .flat_map(|folder| {
-            let split = folder.file_name().unwrap_or_default().to_string_lossy();
-            pictures_below(folder, Some(&split))
-        })
-        .collect()
 }
 
 /// The file of labels of a picture: below `labels` in place of the last `images` in its path, else beside it.
@@ -373,85 +179,6 @@ fn parse_line(line: &str) -> std::result::Result<Label, String> {
             values.len() + 1
         )),
     }
-}
-
-/// Names by id: those that the query brings, else of the YAML file, else of `classes.txt`; of the latter also where it
-/// goes on after the names of the YAML file, as it does when LabelImg has added a class.
-fn class_names(
-    query: &Query<'_>,
-    root: &Path,
-    names: Option<Names>,
-) -> Result<Vec<Option<String>>> {
-    if let Some(names) = query.names {
-        return Ok(names.iter().cloned().map(Some).collect());
-    }
-    let of_yaml = names.map_or(Ok(Vec::new()), |names| names_by_id(names, query.path))?;
-    let of_file = read_class_file(root)?;
-    let names = if of_file.starts_with(&of_yaml) {
-        of_file
-    } else {
-        of_yaml
-    };
-    if names.is_empty() {
-        log::warn!(
-            "{}: the classes have no names (data.yaml or classes.txt), which --names FILE can give; they are called by number",
-            query.path.display()
-        );
-    }
-    Ok(names)
-}
-
-fn names_by_id(names: Names, path: &Path) -> Result<Vec<Option<String>>> {
-    let names = match names {
-        Names::List(names) => return Ok(names.into_iter().map(Some).collect()),
-        Names::Map(names) => names,
-    };
-    let highest = names.last_key_value().map_or(0, |(&id, _)| id);
-    if highest > MAX_CLASS {
-        let reason = format!("{highest} is too high for a class");
-        return Err(data_error(path, reason));
-    }
-    let mut by_id = vec![None; highest + usize::from(!names.is_empty())];
-    for (id, name) in names {
-        by_id[id] = Some(name);
-    }
-    Ok(by_id)
-}
-
-/// The lines of `classes.txt`; none if there is no such file.
-fn read_class_file(root: &Path) -> Result<Vec<Option<String>>> {
-    let files = ["classes.txt", "labels/classes.txt"].map(|name| root.join(name));
-    let Some(path) = files.into_iter().find(|path| path.is_file()) else {
-        return Ok(Vec::new());
-    };
-    let text = read_text(&path, MAX_SMALL_FILE)?;
-    let lines = text.trim_end().lines();
-    Ok(lines.map(|line| Some(line.trim().to_owned())).collect())
-}
-
-/// A class for each id that has a name or occurs.
-fn classes(names: Vec<Option<String>>, highest: usize, path: &Path) -> Result<Vec<Class>> {
-    if !names.is_empty() && highest > names.len() {
-        return Err(data_error(
-            path,
-            format!(
-                "labels use the class {}, but only {} classes have names; complete them",
-                highest - 1,
-                names.len()
-            ),
-        ));
-    }
-    let count = names.len().max(highest);
-    let mut names = names.into_iter();
-    let classes = (0..count).map(|index| Class {
-        id: index as u64 + 1,
-        name: names
-            .next()
-            .flatten()
-            .unwrap_or_else(|| format!("class {index}")),
-        coco: None,
-    });
-    Ok(classes.collect())
 }
 
 #[cfg(test)]
