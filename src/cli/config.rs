@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
+use super::mqtt::{MqttArgs, parse_discovery};
 use crate::error::{Error, Result};
+use crate::sink::mqtt::{BrokerUrl, parse_name};
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -50,6 +52,8 @@ pub struct Args {
     /// Write annotated pictures of what is found into a folder
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
+    #[command(flatten)]
+    mqtt: MqttArgs,
     /// End after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
@@ -77,6 +81,11 @@ struct File {
     token_file: Option<PathBuf>,
     events: Option<PathBuf>,
     snapshots: Option<PathBuf>,
+    mqtt: Option<String>,
+    mqtt_name: Option<String>,
+    mqtt_password_file: Option<PathBuf>,
+    mqtt_ca: Option<PathBuf>,
+    mqtt_discovery: Option<String>,
     frames: Option<u64>,
 }
 
@@ -91,6 +100,7 @@ pub(super) struct Settings {
     pub token_file: Option<PathBuf>,
     pub events: Option<PathBuf>,
     pub snapshots: Option<PathBuf>,
+    pub mqtt: MqttArgs,
     pub frames: Option<u64>,
     /// The configuration file as it was read.
     file: toml::Table,
@@ -159,6 +169,13 @@ impl Settings {
             Some(listen) => Some(listen),
             None => Some(default()?),
         };
+        let file_mqtt = MqttArgs {
+            mqtt: key.parsed("mqtt", file.mqtt, BrokerUrl::parse)?,
+            mqtt_name: key.parsed("mqtt-name", file.mqtt_name, parse_name)?,
+            mqtt_password_file: file.mqtt_password_file,
+            mqtt_ca: file.mqtt_ca,
+            mqtt_discovery: key.parsed("mqtt-discovery", file.mqtt_discovery, parse_discovery)?,
+        };
         if file.frames == Some(0) {
             return Err(key.error("frames", "not a whole number above 0"));
         }
@@ -173,6 +190,7 @@ impl Settings {
             token_file: args.token_file.or(file.token_file),
             events: args.events.or(file.events),
             snapshots: args.snapshots.or(file.snapshots),
+            mqtt: args.mqtt.or(file_mqtt),
             frames: args.frames.or(file.frames),
             file: toml::Table::new(),
         })
@@ -317,6 +335,8 @@ mod tests {
             ("size = '0x4'", "size"),
             ("fps = 'quick'", "fps"),
             ("listen = 'here'", "listen"),
+            ("mqtt = 'localhost'", "mqtt"),
+            ("mqtt-name = 'a b'", "mqtt-name"),
             ("frames = 0", "frames"),
             ("loop = 3", "loop"),
         ] {

@@ -10,6 +10,7 @@ mod inspect;
 mod journal;
 pub mod load;
 mod models;
+mod mqtt;
 pub mod npy;
 mod reload;
 mod run;

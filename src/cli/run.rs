@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
+use crate::sink::mqtt::MqttSink;
 use crate::sink::snapshot::SnapshotSink;
 use crate::sink::web::{About, Page, WebSink};
 use crate::source;
@@ -127,6 +128,9 @@ fn open_sinks(
     }
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));
+    }
+    if let Some(mqtt) = settings.mqtt.settings(&loaded.labels)? {
+        sinks.push(Box::new(MqttSink::start(mqtt, telemetry.clone())?));
     }
     Ok(Outputs { sinks, page })
 }

@@ -175,6 +175,11 @@ impl Labels {
         }
     }
 
+    /// All names, in the order of their ids.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.names.iter().flatten().cloned().collect()
+    }
+
     /// Number of ids from 0 to the last one with a name or a place in the file.
     pub fn len(&self) -> usize {
         self.names.len()

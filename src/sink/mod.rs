@@ -3,6 +3,7 @@
 pub mod draw;
 pub mod events;
 pub mod jpeg;
+pub mod mqtt;
 pub mod snapshot;
 pub mod web;
 

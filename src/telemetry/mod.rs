@@ -1,5 +1,6 @@
 //! Rates, latency histograms and readings of the machine.
 
+pub mod broker;
 pub mod histogram;
 pub mod objects;
 mod prometheus;
@@ -8,11 +9,12 @@ pub mod system;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use broker::{BrokerLink, BrokerSnapshot};
 use histogram::Histogram;
 use objects::ObjectCounts;
 use rate::Rate;
@@ -87,6 +89,7 @@ pub struct Telemetry {
     system: Mutex<System>,
     reading: Mutex<SystemReading>,
     objects: Mutex<ObjectCounts>,
+    broker: OnceLock<Arc<BrokerLink>>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Default for Telemetry {
             system: Mutex::default(),
             reading: Mutex::default(),
             objects: Mutex::default(),
+            broker: OnceLock::new(),
         }
     }
 }
@@ -177,6 +181,17 @@ impl Telemetry {
         let changed = std::mem::discriminant(&recent.source) != std::mem::discriminant(&state);
         recent.source = state;
         changed
+    }
+
+    /// Whether frames come.
+    pub fn source_is_live(&self) -> bool {
+        lock(&self.recent).source == SourceState::Live
+    }
+
+    /// The connection to a message broker, of which a run has one: the first call names it.
+    pub fn broker(&self, url: &str) -> Arc<BrokerLink> {
+        let made = || Arc::new(BrokerLink::new(url.into()));
+        self.broker.get_or_init(made).clone()
     }
 
     /// The counters of a sink, new ones for each call.
@@ -266,6 +281,7 @@ impl Telemetry {
             decode: StageSnapshot::of(&self.stages.decode),
             duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
+            mqtt: self.broker.get().map(|broker| broker.snapshot()),
             objects: self.objects(),
             system: lock(&self.reading).clone(),
         }
@@ -301,6 +317,8 @@ pub struct Snapshot {
     /// Share of the time that detection may take: less than 100 while the machine is too hot.
     pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
+    /// `None` where no broker is told anything.
+    pub mqtt: Option<BrokerSnapshot>,
     pub objects: ObjectCounts,
     pub system: SystemReading,
 }

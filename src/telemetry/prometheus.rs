@@ -62,6 +62,7 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
         text.histogram(stage, histogram);
     }
     sinks(&mut text, snapshot);
+    mqtt(&mut text, snapshot);
     system(&mut text, snapshot);
     text.0
 }
@@ -90,6 +91,32 @@ fn sinks(text: &mut Text, snapshot: &Snapshot) {
     for sink in &snapshot.sinks {
         text.labelled("sink_errors_total", "sink", &sink.name, sink.errors);
     }
+}
+
+fn mqtt(text: &mut Text, snapshot: &Snapshot) {
+    let Some(mqtt) = &snapshot.mqtt else {
+        return;
+    };
+    text.gauge(
+        "mqtt_up",
+        "1 while the MQTT broker is connected.",
+        Some(u8::from(mqtt.is_connected())),
+    );
+    text.counter(
+        "mqtt_connections_total",
+        "How often the MQTT broker has been connected.",
+        mqtt.connections,
+    );
+    text.counter(
+        "mqtt_published_total",
+        "Messages sent to the MQTT broker.",
+        mqtt.published,
+    );
+    text.counter(
+        "mqtt_dropped_total",
+        "Events given up because too many waited for the MQTT broker.",
+        mqtt.dropped,
+    );
 }
 
 fn system(text: &mut Text, snapshot: &Snapshot) {
@@ -213,6 +240,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::super::Telemetry;
+    use super::super::broker::BrokerState;
 
     /// Samples by name and labels. Panics where the text breaks the format.
     fn parse(text: &str) -> HashMap<String, f64> {
@@ -301,8 +329,29 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_is_told_of_where_there_is_one() {
+        let telemetry = Telemetry::default();
+        let broker = telemetry.broker("mqtt://localhost:1883");
+        let metric = |name: &str| parse(&telemetry.prometheus())[&format!("eyas_mqtt_{name}")];
+        assert_eq!(metric("up"), 0.0);
+        assert!(broker.set(BrokerState::Connected));
+        assert!(!broker.set(BrokerState::Connected));
+        broker.published();
+        broker.dropped(3);
+        let all = ["up", "connections_total", "published_total", "dropped_total"].map(metric);
+        assert_eq!(all, [1.0, 2.0, 1.0, 3.0]);
+        let reason = || "refused".into();
+        assert!(broker.set(BrokerState::Disconnected { reason: reason() }));
+        assert_eq!(metric("up"), 0.0);
+        let json = serde_json::to_value(telemetry.snapshot()).unwrap();
+        assert_eq!(json["mqtt"]["state"], "disconnected");
+        assert_eq!(json["mqtt"]["reason"], "refused");
+    }
+
+    #[test]
     fn absent_readings_are_absent() {
         let text = Telemetry::default().prometheus();
+        assert!(!text.contains("eyas_mqtt"));
         assert!(!text.contains("eyas_temperature_celsius"));
         assert!(!text.contains("eyas_frame_age_seconds"));
         parse(&text);

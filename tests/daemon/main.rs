@@ -1,5 +1,7 @@
 //! `eyas run` as others meet it: over the network, as systemd, through signals.
 
 mod access;
+mod broker;
+mod mqtt;
 mod program;
 mod service;
