@@ -1,12 +1,13 @@
 //! eyas: object detection for the Raspberry Pi on integer kernels.
 //!
 //! ```text
-//! a frame:  FrameSource -> newest-frame slot -> preprocess -> Engine -> decode -> Vec<Detection> -> Sinks
+//! a frame:  FrameSource -> newest-frame slot -> masks -> preprocess -> Engine -> decode -> zones, tracks -> Sinks
 //! a model:  bytes -> model::load -> Graph -> passes -> Plan::compile -> Plan::run
 //! ```
 //!
 //! | module | holds | may use |
 //! |---|---|---|
+//! | [`polygon`] | places in a picture | nothing |
 //! | [`error`], [`tensor`] | the error type; shapes, element types, quantization parameters | nothing |
 //! | [`kernels`] | integer arithmetic, one table of functions per instruction set | tensor, error |
 //! | [`graph`] | the operators of a model, shape rules, passes that rewrite a graph | tensor, error |
@@ -14,8 +15,8 @@
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
-//! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
-//! | [`track`] | objects followed from frame to frame, zones | detect's types, telemetry, error |
+//! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene; masks | polygon, error |
+//! | [`track`] | objects followed from frame to frame, zones | detect's types, source's frame, telemetry, polygon |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's and track's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
 //! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, track, source, sink, telemetry |
@@ -52,6 +53,7 @@ pub mod kernels;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
+pub mod polygon;
 pub mod sink;
 pub mod source;
 pub mod telemetry;

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use eyas::detect::{BoundingBox, Detected, Detection, Threshold};
 use eyas::pipeline::{Pipeline, Stop};
+use eyas::polygon::Polygon;
 use eyas::sink::Sink;
 use eyas::sink::web::{About, WebSink};
-use eyas::source::{Frame, FrameSource, Next, PixelFormat, YuvRange};
+use eyas::source::{Frame, FrameSource, Masks, Next, PixelFormat, YuvRange};
 use eyas::telemetry::{SourceState, Telemetry};
+use eyas::track::Watch;
 
 const WIDTH: usize = 320;
 const HEIGHT: usize = 240;
@@ -53,6 +55,36 @@ impl FrameSource for Noise {
     }
 }
 
+/// Other noise in the left half of each frame; the right half is always the same.
+struct Secret(u64);
+
+impl FrameSource for Secret {
+    fn name(&self) -> &str {
+        "secret"
+    }
+
+    fn next(&mut self) -> eyas::Result<Next> {
+        let mut noise = Noise {
+            index: self.0,
+            state: self.0,
+        };
+        let Next::Frame(mut frame) = noise.next()? else {
+            panic!("noise has no end")
+        };
+        for (at, value) in frame.data.iter_mut().enumerate() {
+            if at / 3 % WIDTH >= WIDTH / 2 {
+                *value = (at / 97) as u8;
+            }
+        }
+        self.0 += 1;
+        Ok(Next::Frame(frame))
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+}
+
 /// A pipeline whose detector finds one cat of confidence 0.5, if the threshold lets it.
 struct Running {
     address: SocketAddr,
@@ -64,6 +96,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::watch_source(Box::new(Noise { index: 0, state: 1 }), Masks::default())
+    }
+
+    fn watch_source(source: Box<dyn FrameSource>, masks: Masks) -> Self {
         let (threshold, telemetry) = (Threshold::new(0.4), Arc::new(Telemetry::default()));
         let web = web(&threshold, &telemetry);
         let address = web.address();
@@ -71,7 +107,9 @@ impl Running {
         let stop = Stop::new();
         let limit = threshold.clone();
         let pipeline = Pipeline {
-            source: Box::new(Noise { index: 0, state: 1 }),
+            source,
+            masks,
+            watch: Watch::default(),
             detect: Box::new(move |_| {
                 let mut detections = vec![cat()];
                 detections.retain(|found| found.confidence >= limit.get());
@@ -320,6 +358,31 @@ fn stream_snapshot_and_events_show_scenes() {
         assert!(frame > last);
         last = frame;
     }
+}
+
+/// The masked part is other noise in each frame: a pixel of it that got through would make the pictures differ.
+#[test]
+fn masked_pixels_reach_neither_stream_nor_snapshot() {
+    let left = vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]];
+    let masks = Masks::new(vec![Polygon::new(left).unwrap()]);
+    let running = Running::watch_source(Box::new(Secret(1)), masks.clone());
+    let mut stream = Chunks::new(running.watch("/stream.mjpg"));
+    let first = stream.picture();
+    for _ in 0..5 {
+        assert_eq!(stream.picture(), first);
+    }
+    assert_eq!(running.get("/snapshot.jpg").body, first);
+    let picture = image::load_from_memory(&first).unwrap().into_luma8();
+    // Away from the box, its tag, and the block of JPEG that the border of the mask runs through.
+    for (x, y) in (0..152).flat_map(|x| (160..240).map(move |y| (x, y))) {
+        assert!(picture.get_pixel(x, y).0[0] <= 2, "{x} {y}");
+    }
+    masks.set(Vec::new());
+    let mut pictures = (0..50).map(|_| stream.picture());
+    assert!(
+        pictures.any(|picture| picture != first),
+        "the test sees nothing"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What `run` is told: flags win over the configuration file, the file over the defaults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
 use super::mqtt::{MqttArgs, parse_discovery};
+use super::places::{ClassTable, MaskTable, Places, ZoneTable};
 use crate::error::{Error, Result};
 use crate::sink::mqtt::{BrokerUrl, parse_name};
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
@@ -16,7 +17,16 @@ use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
 /// Keys of the configuration file that a reload applies.
-const RELOADED: [&str; 5] = ["model", "labels", "confidence", "threads", "isa"];
+const RELOADED: [&str; 8] = [
+    "model",
+    "labels",
+    "confidence",
+    "threads",
+    "isa",
+    "zone",
+    "mask",
+    "class",
+];
 
 /// Watches a source and shows what is found.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -49,6 +59,13 @@ pub struct Args {
     /// Write a line of JSON for each frame to a file, or to stdout with `-`
     #[arg(long, value_name = "-|FILE")]
     events: Option<PathBuf>,
+    /// Write a line of JSON for each event of a track (new, update, end; enter, leave, dwell of a zone) to a file, or to
+    /// stdout with `-`
+    #[arg(long, value_name = "-|FILE", conflicts_with = "no_track")]
+    track_events: Option<PathBuf>,
+    /// Do not follow objects: no ids, no events, no counts
+    #[arg(long)]
+    no_track: bool,
     /// Write annotated pictures of what is found into a folder
     #[arg(long, value_name = "DIR")]
     snapshots: Option<PathBuf>,
@@ -57,12 +74,12 @@ pub struct Args {
     /// End after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
-    /// TOML file with the flags above as keys
+    /// TOML file with the flags above as keys, and with zones, masks and rules for classes
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The keys of the configuration file: the long flags.
+/// The keys of the configuration file: the long flags, and the tables of [`Places`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
@@ -80,6 +97,8 @@ struct File {
     no_listen: Option<bool>,
     token_file: Option<PathBuf>,
     events: Option<PathBuf>,
+    track_events: Option<PathBuf>,
+    no_track: Option<bool>,
     snapshots: Option<PathBuf>,
     mqtt: Option<String>,
     mqtt_name: Option<String>,
@@ -87,6 +106,12 @@ struct File {
     mqtt_ca: Option<PathBuf>,
     mqtt_discovery: Option<String>,
     frames: Option<u64>,
+    #[serde(default)]
+    zone: Vec<ZoneTable>,
+    #[serde(default)]
+    mask: Vec<MaskTable>,
+    #[serde(default)]
+    class: BTreeMap<String, ClassTable>,
 }
 
 /// What `run` does, all said.
@@ -99,6 +124,10 @@ pub(super) struct Settings {
     pub listen: Option<SocketAddr>,
     pub token_file: Option<PathBuf>,
     pub events: Option<PathBuf>,
+    /// Whether objects are followed.
+    pub track: bool,
+    pub track_events: Option<PathBuf>,
+    pub places: Places,
     pub snapshots: Option<PathBuf>,
     pub mqtt: MqttArgs,
     pub frames: Option<u64>,
@@ -179,6 +208,9 @@ impl Settings {
         if file.frames == Some(0) {
             return Err(key.error("frames", "not a whole number above 0"));
         }
+        let file_follows = file.no_track != Some(true) || args.track_events.is_some();
+        let track = file_follows && !args.no_track;
+        let track_events = args.track_events.or(file.track_events);
         Ok(Self {
             model,
             source: args
@@ -189,6 +221,9 @@ impl Settings {
             listen,
             token_file: args.token_file.or(file.token_file),
             events: args.events.or(file.events),
+            track,
+            track_events: track_events.filter(|_| track),
+            places: Places::new(name, file.zone, file.mask, file.class)?,
             snapshots: args.snapshots.or(file.snapshots),
             mqtt: args.mqtt.or(file_mqtt),
             frames: args.frames.or(file.frames),
@@ -198,7 +233,10 @@ impl Settings {
 
     /// Whether lines of JSON go to standard output.
     pub fn events_to_stdout(&self) -> bool {
-        self.events.as_deref() == Some(Path::new("-"))
+        let targets = [&self.events, &self.track_events];
+        targets
+            .into_iter()
+            .any(|target| target.as_deref() == Some(Path::new("-")))
     }
 }
 
@@ -289,10 +327,26 @@ mod tests {
     }
 
     #[test]
+    fn no_track_silences_the_file_and_track_events_outvotes_its_silence() {
+        let track = |flags: &[&str], toml| {
+            let found = settings(flags, toml).unwrap();
+            (found.track, found.track_events)
+        };
+        assert_eq!(track(&[], ""), (true, None));
+        let file = "track-events = 'a'";
+        assert_eq!(track(&[], file), (true, Some("a".into())));
+        assert_eq!(track(&["--no-track"], file), (false, None));
+        let silent = "no-track = true\ntrack-events = 'a'";
+        assert_eq!(track(&[], silent), (false, None));
+        let asked = track(&["--track-events", "-"], silent);
+        assert_eq!(asked, (true, Some("-".into())));
+    }
+
+    #[test]
     fn the_commented_configuration_holds_every_flag_and_parses_without_its_comments() {
         let commented = include_str!("../../systemd/eyas.toml");
         assert!(parse::<toml::Table>(commented, "").unwrap().is_empty());
-        let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase());
+        let is_key = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
         let keys = commented.lines().filter_map(|line| line.strip_prefix('#'));
         let example = keys.filter(is_key).collect::<Vec<_>>().join("\n");
         settings(&[], &example).unwrap();
@@ -305,6 +359,10 @@ mod tests {
         flags.retain(|flag| *flag != "config");
         flags.sort_unstable();
         let mut keys: Vec<_> = table.keys().map(String::as_str).collect();
+        for table in ["class", "mask", "zone"] {
+            let at = keys.iter().position(|key| *key == table);
+            keys.swap_remove(at.expect(table));
+        }
         keys.sort_unstable();
         assert_eq!(keys, flags);
     }
@@ -339,6 +397,11 @@ mod tests {
             ("mqtt-name = 'a b'", "mqtt-name"),
             ("frames = 0", "frames"),
             ("loop = 3", "loop"),
+            ("[[zone]]\nname = 'a'\npolygon = [[0, 0]]", "zone 1"),
+            ("[[zone]]\nname = 'a'\nshape = []", "shape"),
+            ("[[zone]]\nname = 'a'\nkind = 'b'\npolygon = []", "kind"),
+            ("[[mask]]\npolygon = [[0, 0, 0]]", "polygon"),
+            ("[class.cat]\nminsize = 1", "minsize"),
         ] {
             let error = settings(&[], toml).unwrap_err();
             assert_eq!(error.exit_code(), 2);

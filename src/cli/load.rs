@@ -1,7 +1,6 @@
 //! The flags that name a model, and the way from them to a [`Detector`].
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::models;
 use crate::detect::{Detector, Threshold};
@@ -125,8 +124,6 @@ pub struct LoadedDetector {
     pub model_name: String,
     /// Where the labels come from and how they were fitted.
     pub labels_summary: String,
-    /// What it can find.
-    pub labels: Vec<Arc<str>>,
     /// [`engine::Engine::summary`] of the engine that runs it.
     pub engine_summary: String,
 }
@@ -144,7 +141,6 @@ pub fn load_detector_with(
 ) -> Result<LoadedDetector> {
     let model = args.load_model()?;
     let (labels, labels_summary) = args.load_labels(&model)?;
-    let names = labels.names();
     let engine = engine::load(&model, args.engine_options(work))?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
@@ -154,7 +150,6 @@ pub fn load_detector_with(
         threshold,
         model_name: model.name,
         labels_summary,
-        labels: names,
         engine_summary,
     })
 }

@@ -12,6 +12,7 @@ pub mod load;
 mod models;
 mod mqtt;
 pub mod npy;
+mod places;
 mod reload;
 mod run;
 mod service;

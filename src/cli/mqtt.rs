@@ -4,10 +4,13 @@ use std::env;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::sink::mqtt::{BrokerUrl, Password, Security, Settings, parse_name, parse_topic};
+use crate::model::labels::Labels;
+use crate::sink::mqtt::{
+    BrokerUrl, Counting, Group, Password, Security, Settings, parse_name, parse_topic,
+};
+use crate::track::{Zone, ZoneKind};
 
 /// Name of the systemd credential that holds the password.
 const CREDENTIAL: &str = "eyas-mqtt-password";
@@ -63,14 +66,15 @@ impl MqttArgs {
     }
 
     /// Reads the files that are named. `None` if no broker is told.
-    pub fn settings(&self, labels: &[Arc<str>]) -> Result<Option<Settings>> {
+    pub fn settings(&self, counting: Counting, groups: Vec<Group>) -> Result<Option<Settings>> {
         let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        self.settings_with(labels, credentials)
+        self.settings_with(counting, groups, credentials)
     }
 
     fn settings_with(
         &self,
-        labels: &[Arc<str>],
+        counting: Counting,
+        groups: Vec<Group>,
         credentials: Option<PathBuf>,
     ) -> Result<Option<Settings>> {
         let Some(url) = &self.mqtt else {
@@ -101,7 +105,8 @@ impl MqttArgs {
             ca: self.mqtt_ca.clone(),
             name,
             discovery,
-            labels: labels.into(),
+            counting,
+            groups,
         }))
     }
 
@@ -132,6 +137,20 @@ impl MqttArgs {
         }
         read_password(&file).map(Some)
     }
+}
+
+/// What can be counted: the labels of a model, and in each zone those that it is for.
+pub(super) fn groups(labels: &Labels, zones: &[Zone]) -> Vec<Group> {
+    let named = (0..labels.len()).filter(|&id| !labels.is_hole(id));
+    let group = |zone: Option<&Zone>| {
+        let is_for = |id: &usize| zone.is_none_or(|zone| zone.is_for(*id));
+        Group {
+            zone: zone.map(|zone| zone.name.clone()),
+            labels: named.clone().filter(is_for).map(|id| labels.name(id)).collect(),
+        }
+    };
+    let counted = zones.iter().filter(|zone| zone.kind != ZoneKind::Exclude);
+    std::iter::once(group(None)).chain(counted.map(|zone| group(Some(zone)))).collect()
 }
 
 fn read_password(file: &Path) -> Result<Password> {
@@ -175,14 +194,14 @@ mod tests {
     }
 
     fn error(args: &MqttArgs) -> String {
-        let error = args.settings_with(&[], None).unwrap_err();
+        let error = args.settings_with(Counting::Tracks, Vec::new(), None).unwrap_err();
         error.to_string()
     }
 
     #[test]
     fn without_a_broker_nobody_is_told_and_other_flags_are_a_mistake() {
         let none = MqttArgs::default();
-        assert!(none.settings_with(&[], None).unwrap().is_none());
+        assert!(none.settings_with(Counting::Tracks, Vec::new(), None).unwrap().is_none());
         let mut args = args("mqtt://localhost");
         args.mqtt = None;
         assert!(error(&args).starts_with("--mqtt-name: no broker"));
@@ -191,7 +210,7 @@ mod tests {
     #[test]
     fn home_assistant_is_told_unless_it_is_off() {
         let mut args = args("mqtt://localhost");
-        let told = |args: &MqttArgs| args.settings_with(&[], None).unwrap().unwrap().discovery;
+        let told = |args: &MqttArgs| args.settings_with(Counting::Tracks, Vec::new(), None).unwrap().unwrap().discovery;
         assert_eq!(told(&args).as_deref(), Some("homeassistant"));
         args.mqtt_discovery = Some(parse_discovery("ha").unwrap());
         assert_eq!(told(&args).as_deref(), Some("ha"));
@@ -206,7 +225,7 @@ mod tests {
         std::fs::write(folder.path().join(CREDENTIAL), "sesame\n").unwrap();
         let mut args = args("mqtt://me@localhost");
         let password = |args: &MqttArgs| {
-            let settings = args.settings_with(&[], Some(folder.path().into()));
+            let settings = args.settings_with(Counting::Tracks, Vec::new(), Some(folder.path().into()));
             settings.map(|settings| settings.unwrap().password.unwrap().0)
         };
         assert_eq!(password(&args).unwrap(), "sesame");

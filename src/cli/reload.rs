@@ -1,4 +1,4 @@
-//! SIGHUP: threshold, labels and model are read again while frames go on.
+//! SIGHUP: threshold, labels, model, zones, masks and rules for classes are read again while frames go on.
 
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +10,33 @@ use crate::detect::{Detector, Threshold};
 use crate::error::{Error, Result};
 use crate::pipeline::Detect;
 use crate::sink::web::Page;
+use crate::source::Masks;
+use crate::track::{LEAST_CONFIDENCE, Rules, SharedRules};
+
+/// A detector as the settings want it, and the rules for what it finds.
+pub(super) struct Prepared {
+    pub loaded: LoadedDetector,
+    pub rules: Rules,
+}
+
+impl Prepared {
+    /// Loads the model and fits the rules to its labels.
+    pub fn load(settings: &Settings, threshold: Threshold) -> Result<Self> {
+        let mut loaded = load_detector_with(&settings.model, Work::Live, threshold)?;
+        let labels = loaded.detector.labels();
+        let rules = settings.places.rules(labels)?;
+        let thresholds = settings.places.thresholds(labels)?;
+        loaded.detector = loaded.detector.with_class_thresholds(thresholds);
+        if settings.track {
+            loaded.detector = loaded.detector.with_faint(LEAST_CONFIDENCE);
+        }
+        Ok(Self { loaded, rules })
+    }
+}
 
 /// What the next frame is to be looked at with.
 struct Replacement {
-    loaded: LoadedDetector,
+    prepared: Prepared,
     confidence: f32,
 }
 
@@ -31,12 +54,23 @@ impl Next {
     }
 }
 
-/// Detects with `detector` until a reload has left another: that one and its threshold hold from the next frame on, so
-/// that every frame is judged by one model, one set of labels and one threshold.
-pub(super) fn detect_with(mut detector: Detector, next: Next, page: Option<Page>) -> Detect {
+/// Detects with `detector` until a reload has left another: that one, its threshold and its rules hold from the next
+/// frame on, so that every frame is judged by one model, one set of labels and one threshold.
+pub(super) fn detect_with(
+    mut detector: Detector,
+    rules: SharedRules,
+    next: Next,
+    page: Option<Page>,
+) -> Detect {
     Box::new(move |frame| {
-        if let Some(Replacement { loaded, confidence }) = next.take() {
+        if let Some(Replacement {
+            prepared,
+            confidence,
+        }) = next.take()
+        {
+            let loaded = prepared.loaded;
             loaded.threshold.set(confidence);
+            rules.set(prepared.rules);
             if let Some(page) = &page {
                 page.set_model(&loaded.model_name, &loaded.engine_summary);
             }
@@ -53,6 +87,7 @@ pub(super) struct Reload {
     pub settings: Settings,
     /// The one that the page moves.
     pub threshold: Threshold,
+    pub masks: Masks,
     pub next: Next,
 }
 
@@ -78,9 +113,11 @@ impl Reload {
             Ok(replacement) => {
                 log::info!(
                     "reloaded: {}, confidence {}",
-                    replacement.loaded.model_name,
+                    replacement.prepared.loaded.model_name,
                     replacement.confidence
                 );
+                // At once: what is to be hidden need not wait for what is to be found.
+                self.masks.set(replacement.prepared.rules.masks.clone());
                 self.next.put(replacement);
             }
             Err(error) => log::error!("not reloaded, all goes on as before: {error}"),
@@ -93,8 +130,11 @@ impl Reload {
             log::warn!("`{key}` has changed and takes effect with a restart");
         }
         let confidence = settings.model.threshold().get();
-        let loaded = load_detector_with(&settings.model, Work::Live, self.threshold.clone())?;
-        Ok(Replacement { loaded, confidence })
+        let prepared = Prepared::load(&settings, self.threshold.clone())?;
+        Ok(Replacement {
+            prepared,
+            confidence,
+        })
     }
 }
 

@@ -13,8 +13,9 @@ use signal_hook::iterator::{Handle, Signals};
 use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
-use super::load::{LoadedDetector, Work, load_detector};
-use super::reload::{Next, Reload, Request, detect_with};
+use super::load::LoadedDetector;
+use super::mqtt;
+use super::reload::{Next, Prepared, Reload, Request, detect_with};
 use super::service;
 use super::status::{self, Seen};
 use super::terminal::{self, RawMode};
@@ -22,11 +23,13 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
-use crate::sink::mqtt::MqttSink;
+use crate::sink::mqtt::{Counting, MqttSink};
 use crate::sink::snapshot::SnapshotSink;
+use crate::sink::track_events::TrackEventsSink;
 use crate::sink::web::{About, Page, WebSink};
-use crate::source;
+use crate::source::{self, Masks};
 use crate::telemetry::Telemetry;
+use crate::track::{SharedRules, Watch, Zone};
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -34,10 +37,11 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 const INTERRUPTED: i32 = 130;
 
 /// Runs until the source ends, `--frames` is reached, `q` is typed or a signal asks to end. SIGHUP reloads threshold,
-/// labels and model, or ends the run where it means that the terminal has gone.
+/// labels, model, zones, masks and rules for classes, or ends the run where it means that the terminal has gone.
 pub fn run(args: Args) -> Result<()> {
     let settings = Settings::resolve(args.clone())?;
-    let loaded = load_detector(&settings.model, Work::Live)?;
+    let Prepared { loaded, rules } = Prepared::load(&settings, settings.model.threshold())?;
+    let (masks, rules) = (Masks::new(rules.masks.clone()), SharedRules::new(rules));
     let source = source::open(&settings.source, settings.source_options)?;
     let (stop, telemetry, seen) = (Stop::new(), Arc::new(Telemetry::default()), Seen::default());
     let pipe_closed = Arc::new(AtomicBool::new(false));
@@ -49,6 +53,7 @@ pub fn run(args: Args) -> Result<()> {
         &stop,
         &pipe_closed,
     )?;
+    sinks.extend(open_mqtt(&settings, &loaded, &rules.get().zones, &telemetry)?);
     sinks.push(Box::new(seen.clone()));
 
     let next = Next::default();
@@ -56,6 +61,7 @@ pub fn run(args: Args) -> Result<()> {
         args,
         settings: settings.clone(),
         threshold: loaded.threshold,
+        masks: masks.clone(),
         next: next.clone(),
     };
     let signals = Watcher::signals(&stop, reload.start()?)?;
@@ -70,7 +76,13 @@ pub fn run(args: Args) -> Result<()> {
 
     let ended = Pipeline {
         source,
-        detect: detect_with(loaded.detector, next, page),
+        masks,
+        watch: if settings.track {
+            Watch::following(rules.clone())
+        } else {
+            Watch::sifting(rules.clone())
+        },
+        detect: detect_with(loaded.detector, rules, next, page),
         sinks,
         telemetry: telemetry.clone(),
         stop: stop.clone(),
@@ -119,20 +131,42 @@ fn open_sinks(
         page = Some(web.page());
         sinks.push(Box::new(web));
     }
-    if let Some(target) = &settings.events {
+    let end_at_closed_pipe = || {
         let (stop, closed) = (stop.clone(), pipe_closed.clone());
-        sinks.push(Box::new(EventsSink::open(target, move || {
+        move || {
             closed.store(true, Ordering::Relaxed);
             stop.stop();
-        })?));
+        }
+    };
+    if let Some(target) = &settings.events {
+        sinks.push(Box::new(EventsSink::open(target, end_at_closed_pipe())?));
+    }
+    if let Some(target) = &settings.track_events {
+        let sink = TrackEventsSink::open(target, end_at_closed_pipe())?;
+        sinks.push(Box::new(sink));
     }
     if let Some(folder) = &settings.snapshots {
         sinks.push(Box::new(SnapshotSink::new(folder)?));
     }
-    if let Some(mqtt) = settings.mqtt.settings(&loaded.labels)? {
-        sinks.push(Box::new(MqttSink::start(mqtt, telemetry.clone())?));
-    }
     Ok(Outputs { sinks, page })
+}
+
+fn open_mqtt(
+    settings: &Settings,
+    loaded: &LoadedDetector,
+    zones: &[Zone],
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Box<dyn Sink>>> {
+    let counting = if settings.track {
+        Counting::Tracks
+    } else {
+        Counting::Detections
+    };
+    let groups = mqtt::groups(loaded.detector.labels(), zones);
+    let Some(mqtt) = settings.mqtt.settings(counting, groups)? else {
+        return Ok(None);
+    };
+    Ok(Some(Box::new(MqttSink::start(mqtt, telemetry.clone())?)))
 }
 
 /// A thread beside the pipeline. Dropping it ends the thread.

@@ -134,11 +134,11 @@ pub(super) fn summary(snapshot: &Snapshot) -> String {
     let _ = write!(text, ", {} dropped", snapshot.dropped);
     for sink in &snapshot.sinks {
         // A sink that shows the newest skips by design; lost events are worth a word.
-        if sink.name == "events" && sink.dropped > 0 {
+        if sink.name.ends_with("events") && sink.dropped > 0 {
             let _ = write!(
                 text,
-                ", {} events lost because their reader was slow",
-                sink.dropped
+                ", {} {} lost because their reader was slow",
+                sink.dropped, sink.name
             );
         }
         if sink.errors > 0 {

@@ -18,6 +18,8 @@ use crate::source::Frame;
 pub struct Detected {
     /// The most confident first.
     pub detections: Vec<Detection>,
+    /// What is below the threshold and not below [`Detector::with_faint`]: to follow objects by, not to be told.
+    pub faint: Vec<Detection>,
     pub preprocess: Duration,
     pub inference: Duration,
     pub decode: Duration,
@@ -31,6 +33,7 @@ pub struct Detector {
     labels: Labels,
     threshold: Threshold,
     class_thresholds: BTreeMap<usize, f32>,
+    faint: Option<f32>,
 }
 
 impl Detector {
@@ -60,6 +63,7 @@ impl Detector {
             labels,
             threshold,
             class_thresholds: BTreeMap::new(),
+            faint: None,
         })
     }
 
@@ -69,9 +73,20 @@ impl Detector {
         self
     }
 
+    /// Finds what is less confident than its threshold too, down to `least`, and keeps it apart.
+    pub fn with_faint(mut self, least: f32) -> Self {
+        self.faint = Some(least);
+        self
+    }
+
     /// The common threshold, shared: changing it changes what the next frame gives.
     pub fn threshold(&self) -> &Threshold {
         &self.threshold
+    }
+
+    /// The names of the classes.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 
     /// The engine inside.
@@ -86,21 +101,29 @@ impl Detector {
         let ready = Instant::now();
         self.engine.run()?;
         let done = Instant::now();
-        let detections = self.decode();
+        let (detections, faint) = self.decode();
         Ok(Detected {
             detections,
+            faint,
             preprocess: ready - start,
             inference: done - ready,
             decode: done.elapsed(),
         })
     }
 
-    fn decode(&self) -> Vec<Detection> {
+    /// Detections and faint ones.
+    fn decode(&self) -> (Vec<Detection>, Vec<Detection>) {
         let common = self.threshold.get();
         let threshold = |class_id| *self.class_thresholds.get(&class_id).unwrap_or(&common);
         let raw = self.heads.read(self.engine.as_ref());
         let mut detections: Vec<_> = raw
-            .filter(|raw| raw.score >= threshold(raw.class_id))
+            .filter(|raw| {
+                raw.score
+                    >= self
+                        .faint
+                        .unwrap_or(f32::INFINITY)
+                        .min(threshold(raw.class_id))
+            })
             .filter_map(|raw| {
                 Some(Detection {
                     bounding_box: self.preprocessor.to_source(raw.corners)?,
@@ -113,6 +136,8 @@ impl Detector {
             .collect();
         detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
         detections
+            .into_iter()
+            .partition(|found| found.confidence >= threshold(found.class_id))
     }
 
     /// What goes in, which output is which and why: lines for `inspect`.

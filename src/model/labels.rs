@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::near::near;
 use crate::error::{Error, Result};
 
 /// The largest class id, and the largest number of labels, that a file may have.
@@ -175,9 +176,39 @@ impl Labels {
         }
     }
 
-    /// All names, in the order of their ids.
-    pub fn names(&self) -> Vec<Arc<str>> {
-        self.names.iter().flatten().cloned().collect()
+    /// All ids of a name, without regard to the case of ASCII letters; `class N` names an id that has no label. An error
+    /// in words, with names that may have been meant, if there is none.
+    pub fn ids_of(&self, name: &str) -> std::result::Result<Vec<usize>, String> {
+        let has_name = |id: &usize| {
+            self.names[*id]
+                .as_ref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(name))
+        };
+        let ids: Vec<usize> = (0..self.names.len()).filter(has_name).collect();
+        let number = name
+            .strip_prefix("class ")
+            .and_then(|number| number.parse().ok());
+        match number.filter(|&id| self.is_hole(id)) {
+            _ if !ids.is_empty() => Ok(ids),
+            Some(id) => Ok(vec![id]),
+            None => Err(self.no_label(name)),
+        }
+    }
+
+    fn no_label(&self, name: &str) -> String {
+        let names = || self.names.iter().flatten().map(|name| &**name);
+        let near = near(name, names());
+        let advice = match near.is_empty() {
+            _ if names().next().is_none() => {
+                "the model has none; write \"class 0\" for its first class".into()
+            }
+            true => format!(
+                "the model's are {}",
+                names().take(10).collect::<Vec<_>>().join(", ")
+            ),
+            false => format!("did you mean {}?", near.join(", ")),
+        };
+        format!("no label is {name:?}; {advice}")
     }
 
     /// Number of ids from 0 to the last one with a name or a place in the file.

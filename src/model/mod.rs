@@ -3,6 +3,7 @@
 mod content;
 pub mod hub;
 pub mod labels;
+mod near;
 mod onnx;
 mod tflite;
 

@@ -19,11 +19,12 @@ pub use stop::Stop;
 use crate::detect::Detected;
 use crate::error::{Error, Result};
 use crate::sink::{Delivery, Sink};
-use crate::source::{Frame, FrameSource};
+use crate::source::{Cover, Frame, FrameSource, Masks};
 use crate::telemetry::{SourceState, Telemetry};
+use crate::track::Watch;
 use governor::{Duty, Governor};
 use queue::Queue;
-use workers::{SinkQueue, capture, consume, infer};
+use workers::{Inference, SinkQueue, capture, consume};
 
 /// Scenes that wait for a sink that wants every one.
 const EVERY_QUEUE: usize = 64;
@@ -37,7 +38,10 @@ pub type Detect = Box<dyn FnMut(&Frame) -> Result<Detected> + Send>;
 /// A source, a detector and sinks, ready to run.
 pub struct Pipeline {
     pub source: Box<dyn FrameSource>,
+    /// What nobody is to see of a frame, the detector neither.
+    pub masks: Masks,
     pub detect: Detect,
+    pub watch: Watch,
     pub sinks: Vec<Box<dyn Sink>>,
     pub telemetry: Arc<Telemetry>,
     pub stop: Stop,
@@ -103,14 +107,16 @@ struct Threads {
 impl Threads {
     fn start(&mut self, pipeline: Pipeline, events: &mpsc::Sender<Event>) -> Result<()> {
         for (index, sink) in pipeline.sinks.into_iter().enumerate() {
-            let capacity = match sink.delivery() {
+            let delivery = sink.delivery();
+            let capacity = match delivery {
                 Delivery::Newest => 1,
                 Delivery::Every => EVERY_QUEUE,
             };
             let counters = self.telemetry.add_sink(sink.name());
             let name = format!("sink-{}", sink.name());
             let queue = SinkQueue {
-                scenes: Arc::new(Queue::new(capacity)),
+                delivery,
+                told: Arc::new(Queue::new(capacity)),
                 counters,
             };
             self.sinks.push(queue.clone());
@@ -119,15 +125,17 @@ impl Threads {
                 Ok(())
             })?;
         }
-        let (sinks, frames, duty) = (self.sinks.clone(), self.frames.clone(), self.duty.clone());
-        let (telemetry, detect, limit) = (
-            self.telemetry.clone(),
-            pipeline.detect,
-            pipeline.frame_limit,
-        );
-        self.spawn(Role::Inference, "inference", events, move || {
-            infer(detect, &frames, &sinks, &telemetry, &duty, limit)
-        })?;
+        let inference = Inference {
+            frames: self.frames.clone(),
+            cover: Cover::new(pipeline.masks),
+            detect: pipeline.detect,
+            watch: pipeline.watch,
+            sinks: self.sinks.clone(),
+            telemetry: self.telemetry.clone(),
+            duty: self.duty.clone(),
+            limit: pipeline.frame_limit,
+        };
+        self.spawn(Role::Inference, "inference", events, || inference.run())?;
         let (frames, telemetry, stop, source) = (
             self.frames.clone(),
             self.telemetry.clone(),
@@ -241,10 +249,10 @@ impl Threads {
             Role::Inference => {
                 self.frames.abort();
                 for sink in &self.sinks {
-                    sink.scenes.close();
+                    sink.told.close();
                 }
             }
-            Role::Sink(index) => self.sinks[index].scenes.abort(),
+            Role::Sink(index) => self.sinks[index].told.abort(),
         }
     }
 

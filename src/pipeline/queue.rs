@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Holds at most `capacity` items. With a capacity of 1 and [`Queue::push_newest`] it is a slot for the newest item.
 #[derive(Debug)]
@@ -9,6 +10,16 @@ pub(super) struct Queue<T> {
     capacity: usize,
     state: Mutex<State<T>>,
     changed: Condvar,
+}
+
+/// What [`Queue::pop_within`] has got.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Popped<T> {
+    Item(T),
+    /// Nothing came in time.
+    Nothing,
+    /// The queue is closed and empty.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -85,6 +96,25 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Takes the oldest item, waiting for one, but not for longer than `limit`.
+    pub fn pop_within(&self, limit: Duration) -> Popped<T> {
+        let state = self.lock();
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, limit, |state| {
+                state.items.is_empty() && !state.closed
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        let popped = match state.items.pop_front() {
+            Some(item) => Popped::Item(item),
+            None if state.closed => Popped::Closed,
+            None => Popped::Nothing,
+        };
+        drop(state);
+        self.changed.notify_all();
+        popped
+    }
+
     /// Takes no more items; those inside can still be popped.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -113,7 +143,6 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
 
@@ -146,5 +175,15 @@ mod tests {
         queue.abort();
         assert_eq!(pusher.join().unwrap(), (true, false));
         assert_eq!(queue.pop(), None);
+    }
+
+    #[test]
+    fn waiting_for_an_item_has_an_end() {
+        let queue = Queue::new(1);
+        assert_eq!(queue.pop_within(Duration::ZERO), Popped::Nothing);
+        queue.push_newest(1);
+        queue.close();
+        assert_eq!(queue.pop_within(Duration::ZERO), Popped::Item(1));
+        assert_eq!(queue.pop_within(Duration::MAX), Popped::Closed);
     }
 }

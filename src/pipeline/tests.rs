@@ -92,6 +92,8 @@ fn pipeline(source: Box<dyn FrameSource>, detect_time: Duration) -> Pipeline {
             std::thread::sleep(detect_time);
             Ok(Detected::default())
         }),
+        masks: Masks::default(),
+        watch: Watch::default(),
         sinks: Vec::new(),
         telemetry: Arc::default(),
         stop: Stop::new(),

@@ -1,14 +1,15 @@
-//! Detections drawn onto a picture.
+//! Detections and zones drawn onto a picture.
 
 use std::sync::LazyLock;
 
 use ab_glyph::{FontRef, PxScale};
 use image::{Rgb, RgbImage};
-use imageproc::drawing::{draw_filled_rect_mut, draw_text_mut, text_size};
+use imageproc::drawing::{draw_filled_rect_mut, draw_line_segment_mut, draw_text_mut, text_size};
 use imageproc::rect::Rect;
 
 use crate::detect::{BoundingBox, Detection};
 use crate::source::Frame;
+use crate::track::{Zone, ZoneKind};
 
 static FONT: LazyLock<FontRef<'static>> = LazyLock::new(|| {
     FontRef::try_from_slice(include_bytes!("font/Roboto-Medium.ttf"))
@@ -26,7 +27,54 @@ pub fn frame_to_rgb(frame: &Frame) -> RgbImage {
     image
 }
 
-/// Draws each detection's box, and a tag with its label and confidence. The most confident lies on top; tags stay
+/// Draws each zone's outline, and a tag with its name.
+pub fn outline(image: &mut RgbImage, zones: &[Zone]) {
+    let style = Style::for_size(image.width(), image.height());
+    let mut taken = Vec::new();
+    for zone in zones {
+        let colour = zone_colour(zone.kind);
+        let corners = corners(zone, image);
+        draw_outline(image, &corners, style.thickness, colour);
+        let bounds = bounds(&corners);
+        if let Some(place) = style.place(&zone.name, &bounds, image, &taken) {
+            taken.push(place);
+            style.draw_tag(image, place, &zone.name, colour);
+        }
+    }
+}
+
+fn zone_colour(kind: ZoneKind) -> Rgb<u8> {
+    match kind {
+        ZoneKind::Count => Rgb([240, 240, 240]),
+        ZoneKind::Include => Rgb([110, 220, 120]),
+        ZoneKind::Exclude => Rgb([235, 90, 70]),
+    }
+}
+
+/// The corners of a zone in pixels that exist.
+fn corners(zone: &Zone, image: &RgbImage) -> Vec<(f32, f32)> {
+    let pixel = |share: f64, side: u32| {
+        let last = side.saturating_sub(1) as f32;
+        (share as f32 * side as f32).min(last)
+    };
+    let points = zone.polygon.points().iter();
+    points
+        .map(|&[x, y]| (pixel(x, image.width()), pixel(y, image.height())))
+        .collect()
+}
+
+fn bounds(corners: &[(f32, f32)]) -> BoundingBox {
+    let least = |pick: fn(&(f32, f32)) -> f32| corners.iter().map(pick).fold(f32::MAX, f32::min);
+    let most = |pick: fn(&(f32, f32)) -> f32| corners.iter().map(pick).fold(0.0, f32::max);
+    BoundingBox {
+        x_min: least(|corner| corner.0),
+        y_min: least(|corner| corner.1),
+        x_max: most(|corner| corner.0),
+        y_max: most(|corner| corner.1),
+    }
+}
+
+/// Draws each detection's box, and a tag with its label, the number of its track and its confidence. The most confident lies on top; tags stay
 /// within the picture, and off each other where there is room beside their box.
 pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
     let style = Style::for_size(image.width(), image.height());
@@ -42,7 +90,10 @@ pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
     let mut tags = Vec::new();
     for detection in detections {
         let percent = (detection.confidence * 100.0).round();
-        let text = format!("{} {percent}%", detection.label);
+        let text = match detection.track_id {
+            Some(id) => format!("{} #{id} {percent}%", detection.label),
+            None => format!("{} {percent}%", detection.label),
+        };
         if let Some(place) = style.place(&text, &detection.bounding_box, image, &taken) {
             taken.push(place);
             tags.push((place, text, class_colour(detection.class_id)));
@@ -150,6 +201,29 @@ impl Style {
         let (x, y) = (place.left() + self.margin, place.top() + self.margin / 2);
         draw_text_mut(image, text_colour(colour), x, y, self.font, &*FONT, text);
     }
+}
+
+/// Lines from corner to corner and back to the first, with a thin dark line on either side.
+fn draw_outline(image: &mut RgbImage, corners: &[(f32, f32)], thickness: i32, colour: Rgb<u8>) {
+    let mut lines = |thickness: i32, colour| {
+        let ends = corners.iter().zip(corners.iter().cycle().skip(1));
+        for (&from, &to) in ends {
+            let level = (to.0 - from.0).abs() > (to.1 - from.1).abs();
+            for step in 0..thickness {
+                let aside = (step - thickness / 2) as f32;
+                let moved = |(x, y)| {
+                    if level {
+                        (x, y + aside)
+                    } else {
+                        (x + aside, y)
+                    }
+                };
+                draw_line_segment_mut(image, moved(from), moved(to), colour);
+            }
+        }
+    };
+    lines(thickness + 2, Rgb([20; 3]));
+    lines(thickness, colour);
 }
 
 /// The outline of a box, `thickness` pixels wide towards its inside, with a thin dark line along it that keeps it apart

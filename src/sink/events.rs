@@ -1,15 +1,15 @@
 //! One line of JSON for each scene.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::lines::Lines;
 use super::{Delivery, Scene, Sink};
 use crate::detect::Detection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// What `detect --json`, `--events` and the live page say of one scene. Keys are part of the manual.
 #[derive(Debug, Serialize)]
@@ -47,12 +47,7 @@ impl<'a> EventRecord<'a> {
 }
 
 /// Writes a line for each scene, at once.
-pub struct EventsSink {
-    writer: Box<dyn Write + Send>,
-    /// What messages call the writer.
-    target: String,
-    on_closed: Box<dyn Fn() + Send>,
-}
+pub struct EventsSink(Lines);
 
 impl EventsSink {
     /// Writes to `writer`. When its reader is gone (a closed pipe), `on_closed` is called instead of an error.
@@ -61,29 +56,12 @@ impl EventsSink {
         target: impl Into<String>,
         on_closed: impl Fn() + Send + 'static,
     ) -> Self {
-        Self {
-            writer,
-            target: target.into(),
-            on_closed: Box::new(on_closed),
-        }
+        Self(Lines::new(writer, target, on_closed))
     }
 
     /// Writes to the end of a file, or to standard output if `target` is `-`.
     pub fn open(target: &Path, on_closed: impl Fn() + Send + 'static) -> Result<Self> {
-        if target == Path::new("-") {
-            return Ok(Self::new(
-                Box::new(io::stdout()),
-                "standard output",
-                on_closed,
-            ));
-        }
-        let name = target.display().to_string();
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(target)
-            .map_err(Error::io(format!("open {name} for events")))?;
-        Ok(Self::new(Box::new(file), name, on_closed))
+        Lines::open(target, on_closed).map(Self)
     }
 }
 
@@ -97,21 +75,13 @@ impl Sink for EventsSink {
     }
 
     fn consume(&mut self, scene: &Arc<Scene>) -> Result<()> {
-        let mut line = EventRecord::new(scene).to_line();
-        line.push('\n');
-        let written = self.writer.write_all(line.as_bytes());
-        match written.and_then(|()| self.writer.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                (self.on_closed)();
-                Ok(())
-            }
-            outcome => outcome.map_err(Error::io(format!("write to {}", self.target))),
-        }
+        self.0.write(&(EventRecord::new(scene).to_line() + "\n"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::time::{Duration, Instant, UNIX_EPOCH};
 
     use super::*;

@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 
 const QUALITY: u8 = 80;
 
-/// The picture of a scene with its boxes drawn. An error if a side is above 65535 pixels, which JPEG cannot hold.
+/// The picture of a scene with its zones and boxes drawn. An error if a side is above 65535 pixels, which JPEG cannot hold.
 pub fn annotated(scene: &Scene) -> Result<Vec<u8>> {
     let mut picture = draw::frame_to_rgb(&scene.frame);
+    draw::outline(&mut picture, &scene.zones);
     draw::annotate(&mut picture, &scene.detections);
     let (Ok(width), Ok(height)) = (
         u16::try_from(picture.width()),

@@ -3,8 +3,10 @@
 pub mod draw;
 pub mod events;
 pub mod jpeg;
+mod lines;
 pub mod mqtt;
 pub mod snapshot;
+pub mod track_events;
 pub mod web;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use crate::detect::Detection;
 use crate::error::Result;
 use crate::source::Frame;
-use crate::track::TrackEvent;
+use crate::track::{TrackEvent, Zone};
 
 /// A frame with what was found on it.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub struct Scene {
     pub detections: Vec<Detection>,
     /// What has happened to tracks since the scene before.
     pub events: Vec<TrackEvent>,
+    /// The zones that held.
+    pub zones: Arc<[Zone]>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
 }
@@ -33,6 +37,7 @@ impl Scene {
             frame,
             detections,
             events: Vec::new(),
+            zones: Arc::default(),
             inference,
         }
     }

@@ -8,6 +8,7 @@ mod csi;
 pub mod demo;
 mod ffmpeg;
 mod files;
+mod mask;
 mod mjpeg;
 mod open;
 mod retry;
@@ -19,6 +20,7 @@ pub use child::find_program;
 pub use convert::{YuvMatrix, YuvRow};
 pub use csi::{RibbonCamera, ribbon_cameras};
 pub use files::read_picture;
+pub use mask::{Cover, Masks};
 pub use open::{Pace, RawFormat, SourceOptions, open, parse_fps, parse_size};
 
 use std::sync::Arc;

@@ -61,10 +61,41 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
     ] {
         text.histogram(stage, histogram);
     }
+    objects(&mut text, snapshot);
     sinks(&mut text, snapshot);
     mqtt(&mut text, snapshot);
     system(&mut text, snapshot);
     text.0
+}
+
+fn objects(text: &mut Text, snapshot: &Snapshot) {
+    let objects = &snapshot.objects;
+    if !objects.tracks.is_empty() {
+        text.head("tracked_objects", "gauge", "Objects that are followed.");
+        for count in &objects.tracks {
+            text.sample("tracked_objects", &[("label", &count.label)], count.now);
+        }
+        text.head("tracks_total", "counter", "Objects followed so far.");
+        for count in &objects.tracks {
+            text.sample("tracks_total", &[("label", &count.label)], count.total);
+        }
+    }
+    if !objects.zones.is_empty() {
+        text.head("zone_objects", "gauge", "Objects in a zone.");
+        for count in &objects.zones {
+            let labels = [("zone", &*count.zone), ("label", &*count.label)];
+            text.sample("zone_objects", &labels, count.now);
+        }
+        text.head(
+            "zone_entries_total",
+            "counter",
+            "Times that an object has come into a zone.",
+        );
+        for count in &objects.zones {
+            let labels = [("zone", &*count.zone), ("label", &*count.label)];
+            text.sample("zone_entries_total", &labels, count.total);
+        }
+    }
 }
 
 fn sinks(text: &mut Text, snapshot: &Snapshot) {
@@ -208,11 +239,19 @@ impl Text {
     }
 
     fn labelled(&mut self, name: &str, label: &str, value: &str, number: impl Display) {
-        let value = value
-            .replace('\\', r"\\")
-            .replace('"', "\\\"")
-            .replace('\n', r"\n");
-        self.line(format_args!("eyas_{name}{{{label}=\"{value}\"}} {number}"));
+        self.sample(name, &[(label, value)], number);
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], number: impl Display) {
+        let pairs = labels.iter().map(|(label, value)| {
+            let value = value
+                .replace('\\', r"\\")
+                .replace('"', "\\\"")
+                .replace('\n', r"\n");
+            format!("{label}=\"{value}\"")
+        });
+        let pairs = pairs.collect::<Vec<_>>().join(",");
+        self.line(format_args!("eyas_{name}{{{pairs}}} {number}"));
     }
 
     fn histogram(&mut self, stage: &str, histogram: &Histogram) {

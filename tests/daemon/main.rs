@@ -3,5 +3,6 @@
 mod access;
 mod broker;
 mod mqtt;
+mod places;
 mod program;
 mod service;

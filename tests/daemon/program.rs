@@ -144,6 +144,11 @@ pub fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// The answer, head and body, to a GET with more header lines.
 pub fn get(address: SocketAddr, target: &str, headers: &str) -> String {
+    String::from_utf8_lossy(&get_bytes(address, target, headers)).into_owned()
+}
+
+/// The same where the body is no text.
+pub fn get_bytes(address: SocketAddr, target: &str, headers: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
     let request =
@@ -151,5 +156,5 @@ pub fn get(address: SocketAddr, target: &str, headers: &str) -> String {
     stream.write_all(request.as_bytes()).expect("writes");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
-    String::from_utf8_lossy(&answer).into_owned()
+    answer
 }

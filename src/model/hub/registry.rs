@@ -8,12 +8,10 @@ use super::builtin::{self, BuiltIn};
 use super::digest::Sha256;
 use super::http;
 use crate::error::{Error, Result};
+use crate::model::near::near;
 
 /// The largest file that an entry may state.
 const MAX_BYTES: u64 = 1 << 28;
-
-/// How alike two names must be, 0 to 1, for one to be suggested for the other.
-const NEAR: f64 = 0.75;
 
 /// Public models by name.
 #[derive(Clone, Debug)]
@@ -142,24 +140,12 @@ impl Registry {
 
     /// Names of public and built-in models that `name` may have been meant for, the likeliest first.
     pub fn near(&self, name: &str) -> Vec<&str> {
-        let name = name.to_ascii_lowercase();
         let names = self.entries.iter().map(|entry| entry.name.as_str());
-        let mut near: Vec<(f64, &str)> = names
-            .chain(BuiltIn::ALL.iter().map(|built_in| built_in.name))
-            .map(|known| (likeness(known, &name), known))
-            .filter(|(likeness, _)| *likeness >= NEAR)
-            .collect();
-        near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        near.into_iter().map(|(_, known)| known).take(3).collect()
+        near(
+            name,
+            names.chain(BuiltIn::ALL.iter().map(|built_in| built_in.name)),
+        )
     }
-}
-
-/// 0 to 1; a name that holds the other is as like it as can be.
-fn likeness(known: &str, name: &str) -> f64 {
-    if name.len() >= 3 && known.contains(name) {
-        return 1.0;
-    }
-    strsim::jaro_winkler(known, name)
 }
 
 fn entry(name: &str, table: Table) -> std::result::Result<Entry, String> {

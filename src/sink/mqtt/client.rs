@@ -14,7 +14,7 @@ use super::failure;
 use super::message::{Message, Messages};
 use super::outbox::{Outbox, Step};
 use super::retry::Backoff;
-use super::topics::Counted;
+use super::topics::Group;
 use super::url::BrokerUrl;
 use crate::telemetry::broker::{BrokerLink, BrokerState};
 
@@ -57,7 +57,7 @@ pub(super) struct Client {
     pub options: MqttOptions,
     pub messages: Messages,
     /// What a count may be of.
-    pub countable: Vec<Counted>,
+    pub groups: Vec<Group>,
     pub shared: Arc<Shared>,
     pub link: Arc<BrokerLink>,
 }
@@ -149,9 +149,9 @@ impl Client {
         let topics = &self.messages.topics;
         if let Some(key) = topics.key_of(topic) {
             if publish.retain && !payload.is_empty() {
-                let counted = self.countable.iter().find(|counted| counted.key == key);
+                let counted = self.groups.iter().find_map(|group| group.find(key));
                 self.shared
-                    .put(|outbox| outbox.remembered(key, counted.cloned(), Instant::now()));
+                    .put(|outbox| outbox.remembered(key, counted, Instant::now()));
             }
         } else if topic == topics.status() {
             if self.messages.is_of_another(payload) && !std::mem::replace(namesake_told, true) {

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::events::EventRecord;
 use super::{Delivery, Scene, Sink};
+use crate::detect::Detection;
 use crate::error::{Error, Result};
 use crate::telemetry::Telemetry;
 use crate::telemetry::broker::BrokerLink;
@@ -33,6 +34,7 @@ use message::Messages;
 use outbox::Outbox;
 use topics::{Counted, Topics};
 
+pub use topics::Group;
 pub use url::{BrokerUrl, Security};
 
 /// A machine that is gone is taken for offline after one and a half times this (MQTT 3.1.1, section 3.1.2.10).
@@ -40,7 +42,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const MAX_INCOMING: usize = 64 * 1024;
 /// Enough to announce a thousand labels.
 const MAX_OUTGOING: usize = 1024 * 1024;
-/// Models with more labels than this have theirs announced when they are seen for the first time.
+/// Where there are more labels than this, each is announced when it is seen for the first time.
 const ANNOUNCED_AT_ONCE: usize = 20;
 const MAX_NAME: usize = 64;
 
@@ -55,8 +57,18 @@ pub struct Settings {
     pub name: String,
     /// The topic below which Home Assistant discovers devices, if it shall.
     pub discovery: Option<String>,
-    /// What the model can find.
-    pub labels: Vec<Arc<str>>,
+    pub counting: Counting,
+    /// What can be counted.
+    pub groups: Vec<Group>,
+}
+
+/// What counts count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// The detections of the newest scene.
+    Detections,
+    /// The objects that are followed, in the whole picture and in zones.
+    Tracks,
 }
 
 /// A secret. `Debug` does not show it.
@@ -91,6 +103,7 @@ pub struct MqttSink {
     shared: Arc<Shared>,
     link: Arc<BrokerLink>,
     telemetry: Arc<Telemetry>,
+    counting: Counting,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -100,20 +113,16 @@ impl MqttSink {
     pub fn start(settings: Settings, telemetry: Arc<Telemetry>) -> Result<Self> {
         let seed = random()?;
         let link = telemetry.broker(&settings.url.to_string());
-        let countable: Vec<_> = settings.labels.iter().map(|label| Counted::label(label)).collect();
-        let announced = if countable.len() > ANNOUNCED_AT_ONCE {
-            &[]
-        } else {
-            &*countable
-        };
-        let outbox = Outbox::new(announced.iter().cloned(), Instant::now());
+        let few = |group: &&Group| group.labels.len() <= ANNOUNCED_AT_ONCE;
+        let announced = settings.groups.iter().filter(few).flat_map(Group::counted);
+        let outbox = Outbox::new(announced, Instant::now());
         let shared = Arc::new(Shared::new(outbox));
         let messages = messages(&settings, seed, telemetry.clone());
         let client = Client {
             options: options(&settings, &messages)?,
             url: settings.url,
             messages,
-            countable,
+            groups: settings.groups,
             shared: shared.clone(),
             link: link.clone(),
         };
@@ -131,9 +140,31 @@ impl MqttSink {
             shared,
             link,
             telemetry,
+            counting: settings.counting,
             stop,
             thread: Some(thread),
         })
+    }
+
+    fn counts(&self, detections: &[Detection]) -> BTreeMap<Counted, usize> {
+        let mut counts = BTreeMap::new();
+        match self.counting {
+            Counting::Detections => {
+                for detection in detections {
+                    *counts.entry(Counted::label(&detection.label)).or_default() += 1;
+                }
+            }
+            Counting::Tracks => {
+                let objects = self.telemetry.objects();
+                for count in objects.tracks {
+                    counts.insert(Counted::label(&count.label), count.now);
+                }
+                for count in objects.zones {
+                    counts.insert(Counted::in_zone(&count.zone, &count.label), count.now);
+                }
+            }
+        }
+        counts
     }
 
     fn tell_events(&self, events: &[TrackEvent]) {
@@ -198,7 +229,7 @@ impl Sink for MqttSink {
             return Err(Error::Internal("the MQTT client has ended".into()));
         }
         let line = || EventRecord::new(scene).to_line();
-        let counts = counts(scene);
+        let counts = self.counts(&scene.detections);
         self.shared.put(|outbox| {
             outbox.detections(line, scene.detections.is_empty());
             outbox.counts(counts, Instant::now());
@@ -208,17 +239,11 @@ impl Sink for MqttSink {
     }
 
     fn tracks_ended(&mut self, events: &[TrackEvent]) -> Result<()> {
+        let counts = self.counts(&[]);
+        self.shared.put(|outbox| outbox.counts(counts, Instant::now()));
         self.tell_events(events);
         Ok(())
     }
-}
-
-fn counts(scene: &Scene) -> BTreeMap<Counted, usize> {
-    let mut counts = BTreeMap::new();
-    for detection in &scene.detections {
-        *counts.entry(Counted::label(&detection.label)).or_default() += 1;
-    }
-    counts
 }
 
 impl Drop for MqttSink {

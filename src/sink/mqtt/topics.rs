@@ -1,5 +1,7 @@
 //! The names of topics.
 
+use std::sync::Arc;
+
 /// A topic level is kept this short.
 const MAX_LEVEL: usize = 64;
 
@@ -65,7 +67,7 @@ impl Topics {
         [self.below("count/+"), self.below("zone/+/+")]
     }
 
-    /// The key of a count's topic.
+    /// The [`Counted::key`] of a count's topic.
     pub fn key_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
         let key = topic.strip_prefix(&self.base)?.strip_prefix('/')?;
         (key.starts_with("count/") || key.starts_with("zone/")).then_some(key)
@@ -94,6 +96,38 @@ impl Counted {
             key: format!("zone/{}/{}", level(zone), level(label)),
             words: format!("{zone} {label}"),
         }
+    }
+}
+
+/// Labels that are counted in the whole picture, or in one zone.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub zone: Option<Arc<str>>,
+    pub labels: Vec<Arc<str>>,
+}
+
+impl Group {
+    /// Everything that is counted in it.
+    pub(super) fn counted(&self) -> impl Iterator<Item = Counted> {
+        self.labels.iter().map(|label| self.count_of(label))
+    }
+
+    fn count_of(&self, label: &str) -> Counted {
+        match &self.zone {
+            Some(zone) => Counted::in_zone(zone, label),
+            None => Counted::label(label),
+        }
+    }
+
+    /// What has this key.
+    pub(super) fn find(&self, key: &str) -> Option<Counted> {
+        let place = match &self.zone {
+            Some(zone) => format!("zone/{}/", level(zone)),
+            None => "count/".into(),
+        };
+        let end = key.strip_prefix(&place)?;
+        let label = self.labels.iter().find(|label| level(label) == end)?;
+        Some(self.count_of(label))
     }
 }
 
@@ -131,5 +165,22 @@ mod tests {
         assert_eq!(topics.key_of("site/north/gate/zone/drive_way/car"), Some(&*zone.key));
         assert_eq!(topics.key_of("site/north/gate/status"), None);
         assert_eq!(topics.key_of("site/north/gate2/count/car"), None);
+    }
+
+    #[test]
+    fn groups_find_their_counts_by_key() {
+        let group = |zone: Option<&str>| Group {
+            zone: zone.map(Arc::from),
+            labels: vec!["car".into(), "traffic light".into()],
+        };
+        let [everywhere, zone] = [None, Some("drive way")].map(group);
+        for counted in everywhere.counted() {
+            assert_eq!(everywhere.find(&counted.key), Some(counted.clone()));
+            assert_eq!(zone.find(&counted.key), None);
+        }
+        let key = "zone/drive_way/traffic_light";
+        assert_eq!(zone.find(key), Some(Counted::in_zone("drive way", "traffic light")));
+        assert_eq!(everywhere.find(key), None);
+        assert_eq!(zone.find("zone/drive_way/sofa"), None);
     }
 }

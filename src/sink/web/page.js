@@ -79,7 +79,8 @@ function showDetections(scene) {
   const rows = detections.map((detection) => {
     const row = document.createElement("li");
     const label = document.createElement("span");
-    label.textContent = detection.label;
+    const id = detection.track_id;
+    label.textContent = id === undefined ? detection.label : `${detection.label} #${id}`;
     const bar = document.createElement("progress");
     bar.value = detection.confidence;
     const number = document.createElement("span");
@@ -94,6 +95,20 @@ function showDetections(scene) {
     rows.push(row);
   }
   byId("detections").replaceChildren(...rows);
+}
+
+function showCounts(list, section, counts) {
+  byId(section).hidden = counts.length === 0;
+  const rows = counts.map((count) => {
+    const row = document.createElement("div");
+    const name = document.createElement("dt");
+    name.textContent = count.zone === undefined ? count.label : `${count.zone}: ${count.label}`;
+    const numbers = document.createElement("dd");
+    numbers.textContent = `${count.now} now, ${count.total} in all`;
+    row.append(name, numbers);
+    return row;
+  });
+  byId(list).replaceChildren(...rows);
 }
 
 function showThreshold(confidence) {
@@ -143,6 +158,8 @@ function show(status) {
   text("dropped", status.dropped);
   showSource(status);
   showDetections(status.scene);
+  showCounts("zones", "zones-section", status.objects.zones);
+  showCounts("tracks", "tracks-section", status.objects.tracks);
   showThreshold(status.confidence);
   showMachine(status.system);
   showGovernor(status.duty_percent);
