@@ -146,11 +146,17 @@ pub(super) fn groups(labels: &Labels, zones: &[Zone]) -> Vec<Group> {
         let is_for = |id: &usize| zone.is_none_or(|zone| zone.is_for(*id));
         Group {
             zone: zone.map(|zone| zone.name.clone()),
-            labels: named.clone().filter(is_for).map(|id| labels.name(id)).collect(),
+            labels: named
+                .clone()
+                .filter(is_for)
+                .map(|id| labels.name(id))
+                .collect(),
         }
     };
     let counted = zones.iter().filter(|zone| zone.kind != ZoneKind::Exclude);
-    std::iter::once(group(None)).chain(counted.map(|zone| group(Some(zone)))).collect()
+    std::iter::once(group(None))
+        .chain(counted.map(|zone| group(Some(zone))))
+        .collect()
 }
 
 fn read_password(file: &Path) -> Result<Password> {
@@ -194,14 +200,20 @@ mod tests {
     }
 
     fn error(args: &MqttArgs) -> String {
-        let error = args.settings_with(Counting::Tracks, Vec::new(), None).unwrap_err();
+        let error = args
+            .settings_with(Counting::Tracks, Vec::new(), None)
+            .unwrap_err();
         error.to_string()
     }
 
     #[test]
     fn without_a_broker_nobody_is_told_and_other_flags_are_a_mistake() {
         let none = MqttArgs::default();
-        assert!(none.settings_with(Counting::Tracks, Vec::new(), None).unwrap().is_none());
+        assert!(
+            none.settings_with(Counting::Tracks, Vec::new(), None)
+                .unwrap()
+                .is_none()
+        );
         let mut args = args("mqtt://localhost");
         args.mqtt = None;
         assert!(error(&args).starts_with("--mqtt-name: no broker"));
@@ -210,7 +222,12 @@ mod tests {
     #[test]
     fn home_assistant_is_told_unless_it_is_off() {
         let mut args = args("mqtt://localhost");
-        let told = |args: &MqttArgs| args.settings_with(Counting::Tracks, Vec::new(), None).unwrap().unwrap().discovery;
+        let told = |args: &MqttArgs| {
+            args.settings_with(Counting::Tracks, Vec::new(), None)
+                .unwrap()
+                .unwrap()
+                .discovery
+        };
         assert_eq!(told(&args).as_deref(), Some("homeassistant"));
         args.mqtt_discovery = Some(parse_discovery("ha").unwrap());
         assert_eq!(told(&args).as_deref(), Some("ha"));
@@ -225,7 +242,8 @@ mod tests {
         std::fs::write(folder.path().join(CREDENTIAL), "sesame\n").unwrap();
         let mut args = args("mqtt://me@localhost");
         let password = |args: &MqttArgs| {
-            let settings = args.settings_with(Counting::Tracks, Vec::new(), Some(folder.path().into()));
+            let settings =
+                args.settings_with(Counting::Tracks, Vec::new(), Some(folder.path().into()));
             settings.map(|settings| settings.unwrap().password.unwrap().0)
         };
         assert_eq!(password(&args).unwrap(), "sesame");
@@ -241,7 +259,10 @@ mod tests {
         assert!(error(&args).contains("other: a password without a user"));
         args.mqtt_password_file = None;
         let text = password(&args).unwrap_err().to_string();
-        assert!(text.contains("eyas-mqtt-password: a password without a user"), "{text}");
+        assert!(
+            text.contains("eyas-mqtt-password: a password without a user"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -258,6 +279,11 @@ mod tests {
         std::fs::write(&file, "gate north.example.org\n").unwrap();
         assert_eq!(host_name(&file).unwrap(), "gate_north");
         std::fs::write(&file, "\n").unwrap();
-        assert!(host_name(&file).unwrap_err().to_string().contains("--mqtt-name"));
+        assert!(
+            host_name(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("--mqtt-name")
+        );
     }
 }

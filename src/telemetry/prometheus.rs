@@ -275,11 +275,15 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::super::Telemetry;
     use super::super::broker::BrokerState;
+    use super::super::objects::{ObjectCounts, TrackCount, ZoneCount};
+    use super::super::system::{SystemReading, Throttling};
+    use super::render;
 
     /// Samples by name and labels. Panics where the text breaks the format.
     fn parse(text: &str) -> HashMap<String, f64> {
@@ -385,6 +389,57 @@ mod tests {
         let json = serde_json::to_value(telemetry.snapshot()).unwrap();
         assert_eq!(json["mqtt"]["state"], "disconnected");
         assert_eq!(json["mqtt"]["reason"], "refused");
+    }
+
+    /// All there can be, without values that mean something.
+    fn everything() -> String {
+        let telemetry = Telemetry::default();
+        telemetry.add_sink("web");
+        telemetry.broker("mqtt://localhost:1883");
+        telemetry.frame_inferred(Instant::now());
+        let (label, zone): (Arc<str>, Arc<str>) = ("cat".into(), "sofa".into());
+        let mut snapshot = telemetry.snapshot();
+        snapshot.objects = ObjectCounts {
+            tracks: vec![TrackCount {
+                label: label.clone(),
+                now: 1,
+                total: 1,
+            }],
+            zones: vec![ZoneCount {
+                zone,
+                label,
+                now: 1,
+                total: 1,
+            }],
+        };
+        snapshot.system = SystemReading {
+            process_cpu_percent: Some(0.0),
+            rss_bytes: Some(0),
+            peak_rss_bytes: Some(0),
+            cpu_percent: Some(0.0),
+            memory_total_bytes: Some(0),
+            memory_available_bytes: Some(0),
+            written_bytes: Some(0),
+            temperature_celsius: Some(0.0),
+            throttling: Some(Throttling::from_bits(0)),
+        };
+        render(&snapshot, &telemetry.stages)
+    }
+
+    #[test]
+    fn the_files_for_a_fleet_name_metrics_that_exist() {
+        let samples = parse(&everything());
+        let names: BTreeSet<_> = samples.keys().filter_map(|key| key.split('{').next()).collect();
+        for (file, text) in [
+            ("dashboard.json", include_str!("../../docs/fleet/dashboard.json")),
+            ("alerts.yml", include_str!("../../docs/fleet/alerts.yml")),
+        ] {
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let named: BTreeSet<_> = words.filter(|word| word.starts_with("eyas_")).collect();
+            assert!(named.len() > 5, "{file}: {named:?}");
+            let unknown: Vec<_> = named.difference(&names).collect();
+            assert!(unknown.is_empty(), "{file}: {unknown:?} of {names:?}");
+        }
     }
 
     #[test]

@@ -26,7 +26,9 @@ impl Broker {
     /// A broker with these lines in its configuration; `FOLDER` stands for [`Broker::folder`], which `prepare` fills.
     pub fn prepared(lines: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         if let Err(error) = command("mosquitto").arg("-h").output() {
-            eprintln!("SKIPPED: mosquitto does not run here ({error}), so no broker was told anything");
+            eprintln!(
+                "SKIPPED: mosquitto does not run here ({error}), so no broker was told anything"
+            );
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::broker::{Broker, free_port};
+use crate::broker::{Broker, Message, free_port};
 use crate::program::{Program, command, get, wait_until, with_model, with_scene};
 
 const LABELS: [&str; 3] = ["red", "green", "blue"];
@@ -55,17 +55,32 @@ fn what_is_seen_is_told_and_the_end_too() {
     let mut program = Program::start(watching(&broker.url()));
     listener.payload("eyas/gate/availability", "online");
     let line = listener.wait_for("eyas/gate/detections", |_| true).json();
-    assert!(line["timestamp"].is_string() && line["width"].is_u64(), "{line}");
+    assert!(
+        line["timestamp"].is_string() && line["width"].is_u64(),
+        "{line}"
+    );
     let found = line["detections"].as_array().expect("a list");
-    assert!(found.iter().all(|one| one["box"]["x_min"].is_f64()), "{line}");
+    assert!(
+        found.iter().all(|one| one["box"]["x_min"].is_f64()),
+        "{line}"
+    );
     for label in LABELS {
         let topic = format!("eyas/gate/count/{label}");
-        listener.payload(&topic, "1");
+        listener.wait_for(&topic, |message| message.payload != "0");
     }
+    let is_new = |event: &Message| event.json()["event"] == "new";
+    let event = listener.wait_for("eyas/gate/events", is_new).json();
+    assert!(
+        event["track_id"].is_u64() && event["box"]["x_min"].is_f64(),
+        "{event}"
+    );
     let status = listener.wait_for("eyas/gate/status", |_| true).json();
     assert_eq!(status["name"], "gate");
     assert_eq!(status["mqtt"]["state"], "connected");
-    assert!(status["fps"].is_number() && status["system"].is_object(), "{status}");
+    assert!(
+        status["fps"].is_number() && status["system"].is_object(),
+        "{status}"
+    );
 
     let late = broker.listen();
     for topic in ["availability", "count/red", "count/green", "count/blue"] {
@@ -94,7 +109,12 @@ fn a_killed_eyas_is_offline_by_its_last_will() {
     program.signal("KILL");
     program.wait();
     listener.payload("eyas/gate/availability", "offline");
-    assert!(broker.listen().payload("eyas/gate/availability", "offline").retained);
+    assert!(
+        broker
+            .listen()
+            .payload("eyas/gate/availability", "offline")
+            .retained
+    );
 }
 
 #[test]
@@ -109,8 +129,14 @@ fn detections_come_at_most_five_times_a_second() {
     listener.forget();
     std::thread::sleep(std::time::Duration::from_secs(2));
     let heard = listener.heard();
-    let told = heard.iter().filter(|it| it.topic == "eyas/gate/detections").count();
-    assert!(told as f64 <= 5.0 * start.elapsed().as_secs_f64() + 1.0, "{told}");
+    let told = heard
+        .iter()
+        .filter(|it| it.topic == "eyas/gate/detections")
+        .count();
+    assert!(
+        told as f64 <= 5.0 * start.elapsed().as_secs_f64() + 1.0,
+        "{told}"
+    );
     assert!(told > 0 && frames(&program) - before > told as u64);
 }
 
@@ -135,7 +161,11 @@ fn a_broker_that_dies_and_comes_back_is_told_everything_again() {
     let mqtt = wait_for_state(&program, "connected");
     assert_eq!(mqtt["connections"], 2);
     assert_eq!(lines(&program, ": connected; this is gate"), 2);
-    assert!(lines(&program, ": no connection: ") <= 2, "{}", program.log());
+    assert!(
+        lines(&program, ": no connection: ") <= 2,
+        "{}",
+        program.log()
+    );
 }
 
 #[test]
@@ -165,14 +195,22 @@ fn a_stopped_broker_costs_neither_frames_nor_memory() {
     let program = Program::start(command);
     wait_for_state(&program, "connected");
     wait_for_more_frames(&program);
-    let memory = || status(&program)["system"]["rss_bytes"].as_u64().expect("a number");
+    let memory = || {
+        status(&program)["system"]["rss_bytes"]
+            .as_u64()
+            .expect("a number")
+    };
     broker.signal("STOP");
     let (before, frames_before) = (memory(), frames(&program));
     wait_until("a flood", || frames(&program) > frames_before + 2000);
     let grown = memory().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes in 2000 frames");
     let sinks = status(&program)["sinks"].take();
-    let mqtt = sinks.as_array().expect("a list").iter().find(|sink| sink["name"] == "mqtt");
+    let mqtt = sinks
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|sink| sink["name"] == "mqtt");
     assert_eq!(mqtt.expect("a sink")["errors"], 0);
     broker.signal("CONT");
     broker.listen().wait_for("eyas/gate/detections", |_| true);
@@ -189,7 +227,13 @@ fn home_assistant_is_told_what_there_is_and_again_when_it_starts() {
     let device = listener.wait_for(topic, |_| true).json();
     assert_eq!(device["availability_topic"], "eyas/gate/availability");
     let components = device["components"].as_object().expect("an object");
-    for id in ["fps", "temperature", "throttled", "count_red", "count_red_present"] {
+    for id in [
+        "fps",
+        "temperature",
+        "throttled",
+        "count_red",
+        "count_red_present",
+    ] {
         let component = &components[id];
         assert!(component["platform"].is_string(), "{id}: {component}");
         assert_eq!(component["unique_id"], format!("eyas_gate_{id}"));
@@ -217,7 +261,10 @@ fn discovery_can_be_off_and_topics_lie_where_they_are_wanted() {
     listener.payload("site/north/gate/availability", "offline");
     assert!(program.wait().success());
     let stray = listener.heard();
-    let stray: Vec<_> = stray.iter().filter(|it| !it.topic.starts_with("site/north/gate/")).collect();
+    let stray: Vec<_> = stray
+        .iter()
+        .filter(|it| !it.topic.starts_with("site/north/gate/"))
+        .collect();
     assert!(stray.is_empty(), "{stray:?}");
 }
 
@@ -230,14 +277,19 @@ fn counts_of_an_earlier_run_are_put_right() {
     broker.publish("eyas/gate/count/sofa", "2", &["-r"]);
     let listener = broker.listen();
     let _program = Program::start(watching(&broker.url()));
-    listener.payload("eyas/gate/count/red", "1");
+    let is_right = |message: &Message| !message.retained && message.payload != "7";
+    listener.wait_for("eyas/gate/count/red", is_right);
     listener.payload("eyas/gate/count/sofa", "");
     let removed = |device: &Value| device["components"]["count_sofa"]["platform"] == "sensor";
     let topic = "homeassistant/device/eyas_gate/config";
     listener.wait_for(topic, |message| removed(&message.json()));
     let late = broker.listen();
     late.wait_for("eyas/gate/status", |_| true);
-    assert!(late.heard().iter().all(|it| it.topic != "eyas/gate/count/sofa"));
+    assert!(
+        late.heard()
+            .iter()
+            .all(|it| it.topic != "eyas/gate/count/sofa")
+    );
 }
 
 #[test]
@@ -260,7 +312,12 @@ fn a_broker_that_wants_a_password_gets_it_from_a_file() {
     let hash = |folder: &Path| {
         let mut make = Command::new("mosquitto_passwd");
         make.args(["-b", "-c"]).arg(folder.join("users"));
-        assert!(make.args(["olga", "right"]).status().expect("mosquitto_passwd").success());
+        assert!(
+            make.args(["olga", "right"])
+                .status()
+                .expect("mosquitto_passwd")
+                .success()
+        );
     };
     let lines_of_config = "allow_anonymous false\npassword_file FOLDER/users";
     let Some(broker) = Broker::prepared(lines_of_config, hash) else {
@@ -298,8 +355,16 @@ fn certify(folder: &Path) {
         printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > names
         openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out broker.pem";
     let mut shell = Command::new("sh");
-    let made = shell.args(["-e", "-c", script]).current_dir(folder).output().expect("a shell");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = shell
+        .args(["-e", "-c", script])
+        .current_dir(folder)
+        .output()
+        .expect("a shell");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
 }
 
 #[test]
@@ -342,7 +407,10 @@ fn tls_to_a_plain_broker_is_told() {
     let url = broker.url().replace("mqtt://", "mqtts://");
     let program = Program::start(watching(&url));
     let line = program.line("no connection: ");
-    assert!(line.contains("closed the connection") || line.contains("not TLS"), "{line}");
+    assert!(
+        line.contains("closed the connection") || line.contains("not TLS"),
+        "{line}"
+    );
 }
 
 #[test]

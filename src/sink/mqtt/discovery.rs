@@ -186,10 +186,7 @@ mod tests {
         assert_eq!(components.len(), 6 + 2 * 3);
         let count = &components["count_traffic_light"];
         assert_eq!(count["name"], "traffic light count");
-        assert_eq!(
-            count["state_topic"],
-            "site/nörd/gate-1/count/traffic_light"
-        );
+        assert_eq!(count["state_topic"], "site/nörd/gate-1/count/traffic_light");
         assert_eq!(count["unique_id"], "site_n_rd_gate-1_count_traffic_light");
         let present = &components["zone_drive_car_present"];
         assert_eq!(present["name"], "drive car");

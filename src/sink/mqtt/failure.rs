@@ -32,7 +32,10 @@ pub(super) fn reason(error: &ConnectionError, url: &BrokerUrl) -> String {
 fn refusal(code: ConnectReturnCode, url: &BrokerUrl) -> String {
     let whom = match &url.user {
         Some(user) => format!("user {user} with this password"),
-        None => "clients without user and password (--mqtt mqtt://USER@HOST, --mqtt-password-file FILE)".into(),
+        None => {
+            "clients without user and password (--mqtt mqtt://USER@HOST, --mqtt-password-file FILE)"
+                .into()
+        }
     };
     match code {
         ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
@@ -75,11 +78,11 @@ fn tls(error: &rustls::Error) -> String {
 }
 
 /// The error and what caused it, down to what an I/O error wraps.
-fn causes<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
-        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         match wrapped {
             Some(inner) => Some(inner as &(dyn Error + 'static)),
             None => error.source(),

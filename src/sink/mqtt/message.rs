@@ -145,7 +145,10 @@ mod tests {
         assert_eq!(qos(Due::NoCount { key: key() }), Kind::State);
         assert_eq!(qos(Due::Event(line())), Kind::Event);
         assert_eq!(qos(Due::Detections(line())), Kind::Sample);
-        let count = messages.message(Due::Count { key: key(), objects: 2 });
+        let count = messages.message(Due::Count {
+            key: key(),
+            objects: 2,
+        });
         let expected = Message {
             topic: "eyas/gate/count/cat".into(),
             payload: "2".into(),
@@ -157,7 +160,10 @@ mod tests {
     #[test]
     fn the_last_will_is_the_farewell() {
         let will = messages(None).last_will();
-        assert_eq!((&*will.topic, &*will.message), ("eyas/gate/availability", &b"offline"[..]));
+        assert_eq!(
+            (&*will.topic, &*will.message),
+            ("eyas/gate/availability", &b"offline"[..])
+        );
         assert!(will.retain && will.qos == QoS::AtLeastOnce);
     }
 

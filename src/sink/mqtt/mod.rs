@@ -240,7 +240,8 @@ impl Sink for MqttSink {
 
     fn tracks_ended(&mut self, events: &[TrackEvent]) -> Result<()> {
         let counts = self.counts(&[]);
-        self.shared.put(|outbox| outbox.counts(counts, Instant::now()));
+        self.shared
+            .put(|outbox| outbox.counts(counts, Instant::now()));
         self.tell_events(events);
         Ok(())
     }

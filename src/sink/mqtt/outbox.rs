@@ -343,7 +343,10 @@ mod tests {
     #[test]
     fn labels_that_differ_in_characters_that_topics_lack_are_counted_together() {
         let (mut outbox, now) = quiet(&["a b"]);
-        outbox.counts([("a b", 1), ("a/b", 2)].map(|(label, n)| (Counted::label(label), n)), now);
+        outbox.counts(
+            [("a b", 1), ("a/b", 2)].map(|(label, n)| (Counted::label(label), n)),
+            now,
+        );
         let later = now + COUNT_INTERVAL;
         assert_eq!(all(&mut outbox, later), [count("count/a_b", 3)]);
     }
@@ -354,7 +357,10 @@ mod tests {
         outbox.counts([(Counted::label("dog"), 1)], now);
         assert_eq!(all(&mut outbox, now), [count("count/dog", 1)]);
         let soon = now + ANNOUNCEMENT_DELAY;
-        assert_eq!(all(&mut outbox, soon), [announcement(&["cat", "dog"], &[]), Due::Status]);
+        assert_eq!(
+            all(&mut outbox, soon),
+            [announcement(&["cat", "dog"], &[]), Due::Status]
+        );
     }
 
     #[test]
@@ -367,7 +373,10 @@ mod tests {
         let key = "count/sofa".into();
         let soon = now + ANNOUNCEMENT_DELAY;
         let announced = announcement(&["cat", "dog"], &["count/sofa"]);
-        assert_eq!(all(&mut outbox, soon), [announced, Due::NoCount { key }, Due::Status]);
+        assert_eq!(
+            all(&mut outbox, soon),
+            [announced, Due::NoCount { key }, Due::Status]
+        );
         for index in 0..2 * MAX_FORGOTTEN {
             outbox.remembered(&format!("count/{index}"), None, now);
         }

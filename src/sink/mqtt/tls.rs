@@ -33,7 +33,9 @@ fn roots_of(file: &Path) -> Result<RootCertStore> {
             .map_err(|error| error.to_string())
             .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
         added.map_err(|reason| {
-            Error::Usage(format!("{name}: a certificate in it cannot be used: {reason}"))
+            Error::Usage(format!(
+                "{name}: a certificate in it cannot be used: {reason}"
+            ))
         })?;
     }
     if roots.is_empty() {

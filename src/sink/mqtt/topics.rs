@@ -162,7 +162,10 @@ mod tests {
         assert_eq!(topic, "site/north/gate/count/traffic_light");
         assert_eq!(topics.key_of(&topic), Some(&*person.key));
         let zone = Counted::in_zone("drive way", "car");
-        assert_eq!(topics.key_of("site/north/gate/zone/drive_way/car"), Some(&*zone.key));
+        assert_eq!(
+            topics.key_of("site/north/gate/zone/drive_way/car"),
+            Some(&*zone.key)
+        );
         assert_eq!(topics.key_of("site/north/gate/status"), None);
         assert_eq!(topics.key_of("site/north/gate2/count/car"), None);
     }
@@ -179,7 +182,10 @@ mod tests {
             assert_eq!(zone.find(&counted.key), None);
         }
         let key = "zone/drive_way/traffic_light";
-        assert_eq!(zone.find(key), Some(Counted::in_zone("drive way", "traffic light")));
+        assert_eq!(
+            zone.find(key),
+            Some(Counted::in_zone("drive way", "traffic light"))
+        );
         assert_eq!(everywhere.find(key), None);
         assert_eq!(zone.find("zone/drive_way/sofa"), None);
     }
