@@ -79,10 +79,8 @@ fn tls(error: &rustls::Error) -> String {
 
 /// The error and what caused it, down to what an I/O error wraps.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
+    std::iter::successors(Some(error), |&error| {
+        let wrapped = error.downcast_ref().and_then(io::Error::get_ref);
         match wrapped {
             Some(inner) => Some(inner as &(dyn Error + 'static)),
             None => error.source(),
