@@ -154,7 +154,9 @@ impl Client {
                     .put(|outbox| outbox.remembered(key, counted, Instant::now()));
             }
         } else if topic == topics.status() {
-            if self.messages.is_of_another(payload) && !std::mem::replace(namesake_told, true) {
+            // What the broker kept may be of an earlier run of this one.
+            let is_of_another = !publish.retain && self.messages.is_of_another(payload);
+            if is_of_another && !std::mem::replace(namesake_told, true) {
                 log::error!(
                     "{}: another eyas has the name {} too, and both write the same topics; give each a name of its own \
                      with --mqtt-name",

@@ -76,7 +76,7 @@ impl Messages {
             Due::Event(line) => (topics.events(), line, Kind::Event),
             Due::Count { key, objects } => (topics.below(&key), objects.to_string(), Kind::State),
             Due::NoCount { key } => (topics.below(&key), String::new(), Kind::State),
-            Due::Status => (topics.status(), self.status(), Kind::Sample),
+            Due::Status => (topics.status(), self.status(), Kind::State),
             Due::Detections(line) => (topics.detections(), line, Kind::Sample),
         };
         Some(Message {
@@ -143,6 +143,7 @@ mod tests {
         let (key, line) = (|| "count/cat".to_string(), || "{}".to_string());
         assert_eq!(qos(Due::Availability), Kind::State);
         assert_eq!(qos(Due::NoCount { key: key() }), Kind::State);
+        assert_eq!(qos(Due::Status), Kind::State);
         assert_eq!(qos(Due::Event(line())), Kind::Event);
         assert_eq!(qos(Due::Detections(line())), Kind::Sample);
         let count = messages.message(Due::Count {

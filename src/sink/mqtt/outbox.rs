@@ -185,7 +185,7 @@ impl Outbox {
             return Step::Publish(Due::Availability);
         }
         if self.announcement_at.is_some_and(|at| at <= now) {
-            return Step::Publish(self.announcement(now));
+            return Step::Publish(self.announcement());
         }
         if self.announcement_at.is_none()
             && let Some(key) = self.forgotten.pop_first()
@@ -211,10 +211,8 @@ impl Outbox {
         Step::Wait(self.next_time())
     }
 
-    /// The status follows: whoever learns now where it is told shall not have to wait for it.
-    fn announcement(&mut self, now: Instant) -> Due {
+    fn announcement(&mut self) -> Due {
         self.announcement_at = None;
-        self.status_at = now;
         let counted = self.counts.iter().map(|(key, count)| Counted {
             key: key.clone(),
             words: count.words.clone(),
@@ -300,7 +298,7 @@ mod tests {
         }
         let soon = now + ANNOUNCEMENT_DELAY;
         assert_eq!(outbox.next(now), Step::Wait(soon));
-        let announced = || [announcement(&["cat", "dog"], &[]), Due::Status];
+        let announced = || [announcement(&["cat", "dog"], &[])];
         assert_eq!(all(&mut outbox, soon), announced());
         outbox.announce(soon);
         assert_eq!(all(&mut outbox, soon), announced());
@@ -357,10 +355,7 @@ mod tests {
         outbox.counts([(Counted::label("dog"), 1)], now);
         assert_eq!(all(&mut outbox, now), [count("count/dog", 1)]);
         let soon = now + ANNOUNCEMENT_DELAY;
-        assert_eq!(
-            all(&mut outbox, soon),
-            [announcement(&["cat", "dog"], &[]), Due::Status]
-        );
+        assert_eq!(all(&mut outbox, soon), [announcement(&["cat", "dog"], &[])]);
     }
 
     #[test]
@@ -373,10 +368,7 @@ mod tests {
         let key = "count/sofa".into();
         let soon = now + ANNOUNCEMENT_DELAY;
         let announced = announcement(&["cat", "dog"], &["count/sofa"]);
-        assert_eq!(
-            all(&mut outbox, soon),
-            [announced, Due::NoCount { key }, Due::Status]
-        );
+        assert_eq!(all(&mut outbox, soon), [announced, Due::NoCount { key }]);
         for index in 0..2 * MAX_FORGOTTEN {
             outbox.remembered(&format!("count/{index}"), None, now);
         }
