@@ -23,7 +23,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ),
     ("source", &["polygon", "error"]),
     ("track", &["detect", "source", "telemetry", "polygon"]),
-    ("sink", &["detect", "track", "source", "telemetry", "error"]),
+    (
+        "sink",
+        &["detect", "track", "source", "telemetry", "polygon", "error"],
+    ),
     ("telemetry", &["error"]),
     (
         "pipeline",

@@ -53,7 +53,12 @@ pub fn run(args: Args) -> Result<()> {
         &stop,
         &pipe_closed,
     )?;
-    sinks.extend(open_mqtt(&settings, &loaded, &rules.get().zones, &telemetry)?);
+    sinks.extend(open_mqtt(
+        &settings,
+        &loaded,
+        &rules.get().zones,
+        &telemetry,
+    )?);
     sinks.push(Box::new(seen.clone()));
 
     let next = Next::default();

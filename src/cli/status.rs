@@ -81,7 +81,11 @@ pub(super) fn line(snapshot: &Snapshot, seen: &Seen) -> String {
         let percent = snapshot.duty_percent;
         push(&mut line, format_args!("slowed to {percent} %"));
     }
-    if snapshot.mqtt.as_ref().is_some_and(|mqtt| !mqtt.is_connected()) {
+    if snapshot
+        .mqtt
+        .as_ref()
+        .is_some_and(|mqtt| !mqtt.is_connected())
+    {
         push(&mut line, format_args!("no MQTT broker"));
     }
     if snapshot.inferred > 0 {

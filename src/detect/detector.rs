@@ -336,6 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn faint_ones_are_kept_apart_if_somebody_wants_them() {
+        let unit = [0.0, 0.0, 1.0, 1.0];
+        let (classes, scores) = (vec![0.0, 1.0, 2.0, 3.0], vec![0.5, 0.5, 0.2, 0.05]);
+        let found = |least: Option<f32>| {
+            let (model, engine) = tf2([unit; 4].concat(), classes.clone(), scores.clone(), 4.0);
+            let mut detector =
+                Detector::new(engine, &model, Labels::default(), Threshold::new(0.4))
+                    .unwrap()
+                    .with_class_thresholds(BTreeMap::from([(1, 0.6)]));
+            if let Some(least) = least {
+                detector = detector.with_faint(least);
+            }
+            let found = detector.detect(&frame()).unwrap();
+            [found.detections, found.faint]
+                .map(|list| list.iter().map(|one| one.class_id).collect::<Vec<_>>())
+        };
+        assert_eq!(found(None), [vec![0], vec![]]);
+        assert_eq!(found(Some(0.1)), [vec![0], vec![1, 2]]);
+        assert_eq!(found(Some(0.45)), [vec![0], vec![1]]);
+    }
+
+    #[test]
     fn best_comes_first() {
         let unit = [0.0, 0.0, 1.0, 1.0];
         let (model, engine) = tf2(

@@ -179,19 +179,13 @@ impl Labels {
     /// All ids of a name, without regard to the case of ASCII letters; `class N` names an id that has no label. An error
     /// in words, with names that may have been meant, if there is none.
     pub fn ids_of(&self, name: &str) -> std::result::Result<Vec<usize>, String> {
-        let has_name = |id: &usize| {
-            self.names[*id]
-                .as_ref()
-                .is_some_and(|own| own.eq_ignore_ascii_case(name))
-        };
-        let ids: Vec<usize> = (0..self.names.len()).filter(has_name).collect();
-        let number = name
-            .strip_prefix("class ")
-            .and_then(|number| number.parse().ok());
-        match number.filter(|&id| self.is_hole(id)) {
-            _ if !ids.is_empty() => Ok(ids),
+        let has_name = |id: &usize| self.name(*id).eq_ignore_ascii_case(name);
+        let ids: Vec<usize> = (0..self.len()).filter(has_name).collect();
+        let number = name.strip_prefix("class ").filter(|_| self.is_empty());
+        match number.and_then(|number| number.parse().ok()) {
             Some(id) => Ok(vec![id]),
-            None => Err(self.no_label(name)),
+            None if ids.is_empty() => Err(self.no_label(name)),
+            None => Ok(ids),
         }
     }
 
@@ -389,6 +383,22 @@ mod tests {
         assert_eq!(&*labels.name(2), "class 2");
         assert_eq!(labels.id_of("DOG"), Some(4));
         assert_eq!(labels.id_of("n/a"), None);
+    }
+
+    #[test]
+    fn a_name_has_all_ids_that_bear_it() {
+        let (labels, _) = resolve("cat\n???\ndog\ncat\nclass 4", None);
+        assert_eq!(labels.ids_of("CAT"), Ok(vec![0, 3]));
+        assert_eq!(labels.ids_of("class 1"), Ok(vec![1]));
+        assert_eq!(labels.ids_of("class 4"), Ok(vec![4]));
+        assert_eq!(Labels::default().ids_of("class 99"), Ok(vec![99]));
+        assert!(labels.ids_of("class 99").is_err());
+        let refused = |name: &str| labels.ids_of(name).unwrap_err();
+        assert_eq!(refused("catt"), "no label is \"catt\"; did you mean cat?");
+        // Class 0 has a name.
+        assert!(refused("class 0").contains("did you mean class 4"));
+        let words = Labels::default().ids_of("cat").unwrap_err();
+        assert!(words.contains("\"class 0\""), "{words}");
     }
 
     #[test]

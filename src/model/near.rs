@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn the_likeliest_comes_first() {
-        let names = ["Person", "parson's nose", "bicycle", "car", "car"];
+        let names = ["Person", "parson", "bicycle", "car", "car"];
         let near = |name| near(name, names.into_iter());
-        assert_eq!(near("persn"), ["Person", "parson's nose"]);
+        assert_eq!(near("persn"), ["Person", "parson"]);
         assert_eq!(near("CYCLE"), ["bicycle"]);
-        assert_eq!(near("cars"), ["car"]);
+        assert_eq!(near("car"), ["car"]);
         assert!(near("zebra").is_empty());
     }
 }

@@ -3,8 +3,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::*;
+use crate::detect::{BoundingBox, Detection};
+use crate::polygon::Polygon;
 use crate::sink::Scene;
 use crate::source::{Next, PixelFormat, YuvRange};
+use crate::track::{EventKind, SharedRules, TrackEvent};
 
 /// Tells what a script says; then ends.
 struct Scripted<F>(F, bool);
@@ -298,4 +301,135 @@ fn a_hot_machine_slows_detection_down_and_says_so() {
     stop.stop();
     runner.join().unwrap().unwrap();
     assert_eq!(telemetry.snapshot().duty_percent, 75);
+}
+
+/// Keeps what it is told of tracks.
+#[derive(Clone)]
+struct Listener {
+    delivery: Delivery,
+    in_scenes: Arc<Mutex<Vec<EventKind>>>,
+    between: Arc<Mutex<Vec<EventKind>>>,
+}
+
+impl Listener {
+    fn new(delivery: Delivery) -> Self {
+        Self {
+            delivery,
+            in_scenes: Arc::default(),
+            between: Arc::default(),
+        }
+    }
+}
+
+impl Sink for Listener {
+    fn name(&self) -> &str {
+        "listener"
+    }
+    fn delivery(&self) -> Delivery {
+        self.delivery
+    }
+    fn consume(&mut self, scene: &Arc<Scene>) -> Result<()> {
+        let kinds = scene.events.iter().map(|event| event.event);
+        self.in_scenes.lock().unwrap().extend(kinds);
+        Ok(())
+    }
+    fn tracks_ended(&mut self, events: &[TrackEvent]) -> Result<()> {
+        let kinds = events.iter().map(|event| event.event);
+        self.between.lock().unwrap().extend(kinds);
+        Ok(())
+    }
+}
+
+/// Four frames with the same thing on them; then the camera is lost, or the source ends.
+fn four_frames_then(last: fn() -> Next) -> (Pipeline, [Listener; 2]) {
+    let mut index = 0;
+    let source = Scripted(
+        move || {
+            std::thread::sleep(10 * MILLI);
+            index += 1;
+            Ok(if index <= 4 { frame(index) } else { last() })
+        },
+        false,
+    );
+    let mut pipeline = pipeline(Box::new(source), NO_TIME);
+    let found = Detection {
+        label: "thing".into(),
+        bounding_box: BoundingBox {
+            x_max: 2.0,
+            y_max: 2.0,
+            ..BoundingBox::default()
+        },
+        ..Detection::default()
+    };
+    pipeline.detect = Box::new(move |_| {
+        Ok(Detected {
+            detections: vec![found.clone()],
+            ..Detected::default()
+        })
+    });
+    pipeline.watch = Watch::following(SharedRules::default());
+    let listeners = [Delivery::Every, Delivery::Newest].map(Listener::new);
+    pipeline.sinks = listeners
+        .iter()
+        .map(|one| Box::new(one.clone()) as Box<dyn Sink>)
+        .collect();
+    (pipeline, listeners)
+}
+
+#[test]
+fn a_lost_camera_ends_tracks_though_no_frame_comes() {
+    let (pipeline, [every, newest]) = four_frames_then(|| Next::NoSignal("unplugged".into()));
+    let (telemetry, stop) = (pipeline.telemetry.clone(), pipeline.stop.clone());
+    let runner = std::thread::spawn(move || pipeline.run());
+    let start = Instant::now();
+    while every.between.lock().unwrap().is_empty() && start.elapsed() < Duration::from_secs(30) {
+        std::thread::sleep(MILLI);
+    }
+    assert_eq!(*every.in_scenes.lock().unwrap(), [EventKind::New]);
+    assert_eq!(*every.between.lock().unwrap(), [EventKind::End]);
+    let counts = telemetry.objects();
+    assert_eq!((counts.tracks[0].now, counts.tracks[0].total), (0, 1));
+    stop.stop();
+    runner.join().unwrap().unwrap();
+    assert_eq!(every.between.lock().unwrap().len(), 1);
+    assert!(newest.between.lock().unwrap().is_empty());
+}
+
+#[test]
+fn the_end_of_the_run_ends_tracks() {
+    let (pipeline, [every, _]) = four_frames_then(|| Next::End);
+    pipeline.run().unwrap();
+    assert_eq!(*every.between.lock().unwrap(), [EventKind::End]);
+}
+
+#[test]
+fn what_is_masked_is_hidden_from_the_detector_too() {
+    let corners = [[0.0, 0.0], [1.0, 0.0], [1.0, 0.2], [0.0, 0.2]];
+    let (mut masked, _) = four_frames_then(|| Next::End);
+    masked.masks = Masks::new(vec![Polygon::new(corners.to_vec()).unwrap()]);
+    let mut index = 0;
+    let source = Scripted(
+        move || {
+            index += 1;
+            let Next::Frame(mut frame) = frame(index) else {
+                panic!("it is one")
+            };
+            frame.data.fill(9);
+            Ok(if index <= 4 {
+                Next::Frame(frame)
+            } else {
+                Next::End
+            })
+        },
+        false,
+    );
+    masked.source = Box::new(source);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    masked.detect = Box::new(move |frame| {
+        kept.lock().unwrap().push(frame.data.clone());
+        Ok(Detected::default())
+    });
+    masked.run().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [[0, 0, 9, 9]; 4]);
 }

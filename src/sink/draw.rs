@@ -27,7 +27,7 @@ pub fn frame_to_rgb(frame: &Frame) -> RgbImage {
     image
 }
 
-/// Draws each zone's outline, and a tag with its name.
+/// Draws each zone's outline, in a colour for its kind, and a tag with its name.
 pub fn outline(image: &mut RgbImage, zones: &[Zone]) {
     let style = Style::for_size(image.width(), image.height());
     let mut taken = Vec::new();
@@ -74,8 +74,8 @@ fn bounds(corners: &[(f32, f32)]) -> BoundingBox {
     }
 }
 
-/// Draws each detection's box, and a tag with its label, the number of its track and its confidence. The most confident lies on top; tags stay
-/// within the picture, and off each other where there is room beside their box.
+/// Draws each detection's box, and a tag with its label, the number of its track and its confidence. The most confident
+/// lies on top; tags stay within the picture, and off each other where there is room beside their box.
 pub fn annotate(image: &mut RgbImage, detections: &[Detection]) {
     let style = Style::for_size(image.width(), image.height());
     let mut taken: Vec<Rect> = Vec::new();
@@ -257,6 +257,7 @@ fn draw_box(image: &mut RgbImage, bounds: &BoundingBox, thickness: i32, colour: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::polygon::Polygon;
 
     fn detection(class_id: usize, [x_min, y_min, x_max, y_max]: [f32; 4]) -> Detection {
         Detection {
@@ -303,6 +304,45 @@ mod tests {
         }
         for (x, y) in [(49, 100), (150, 100), (100, 110), (100, 160)] {
             assert_eq!(*image.get_pixel(x, y), Rgb([0; 3]), "{x} {y}");
+        }
+    }
+
+    #[test]
+    fn zones_are_outlined_up_to_the_edge_of_the_picture() {
+        let zone = |kind, points: &[[f64; 2]]| Zone {
+            name: "z".into(),
+            kind,
+            polygon: Polygon::new(points.to_vec()).unwrap(),
+            classes: None,
+            dwell: None,
+        };
+        let whole = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
+        let slope = [[0.25, 0.25], [0.75, 0.75], [0.25, 0.75]];
+        let mut image = RgbImage::new(200, 200);
+        let zones = [
+            zone(ZoneKind::Include, &whole),
+            zone(ZoneKind::Exclude, &slope),
+        ];
+        outline(&mut image, &zones);
+        for (x, y) in [(199, 100), (100, 199), (199, 199), (0, 100)] {
+            assert_eq!(
+                *image.get_pixel(x, y),
+                zone_colour(ZoneKind::Include),
+                "{x} {y}"
+            );
+        }
+        for (x, y) in [(100, 100), (100, 150), (50, 120)] {
+            assert_eq!(
+                *image.get_pixel(x, y),
+                zone_colour(ZoneKind::Exclude),
+                "{x} {y}"
+            );
+        }
+        for (x, y) in [(80, 120), (120, 80), (190, 100)] {
+            assert_eq!(*image.get_pixel(x, y), Rgb([0; 3]), "{x} {y}");
+        }
+        for (width, height) in [(1, 1), (1, 50), (50, 1)] {
+            outline(&mut RgbImage::new(width, height), &zones);
         }
     }
 

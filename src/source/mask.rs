@@ -90,13 +90,11 @@ fn blacken(frame: &mut Frame, y: usize, xs: &Range<usize>, black: u8) {
         PixelFormat::Rgb => data[3 * (y * width + xs.start)..3 * (y * width + xs.end)].fill(black),
         PixelFormat::Grey => data[y * width + xs.start..y * width + xs.end].fill(black),
         PixelFormat::Yuyv => {
-            let row = &mut data[2 * y * width..2 * (y + 1) * width];
-            for x in xs.clone() {
-                row[2 * x] = black;
-            }
-            for pair in pairs {
-                (row[4 * pair + 1], row[4 * pair + 3]) = (NEUTRAL, NEUTRAL);
-            }
+            let row = data[2 * y * width..][..2 * width].as_chunks_mut::<2>().0;
+            row[xs.clone()].fill([black, NEUTRAL]);
+            // U comes with the left pixel of a pair and V with the right one.
+            row[2 * pairs.start][1] = NEUTRAL;
+            row[2 * pairs.end - 1][1] = NEUTRAL;
         }
         PixelFormat::Nv12 => {
             data[y * width + xs.start..y * width + xs.end].fill(black);

@@ -381,7 +381,13 @@ mod tests {
         assert!(!broker.set(BrokerState::Connected));
         broker.published();
         broker.dropped(3);
-        let all = ["up", "connections_total", "published_total", "dropped_total"].map(metric);
+        let all = [
+            "up",
+            "connections_total",
+            "published_total",
+            "dropped_total",
+        ]
+        .map(metric);
         assert_eq!(all, [1.0, 2.0, 1.0, 3.0]);
         let reason = || "refused".into();
         assert!(broker.set(BrokerState::Disconnected { reason: reason() }));
@@ -429,9 +435,15 @@ mod tests {
     #[test]
     fn the_files_for_a_fleet_name_metrics_that_exist() {
         let samples = parse(&everything());
-        let names: BTreeSet<_> = samples.keys().filter_map(|key| key.split('{').next()).collect();
+        let names: BTreeSet<_> = samples
+            .keys()
+            .filter_map(|key| key.split('{').next())
+            .collect();
         for (file, text) in [
-            ("dashboard.json", include_str!("../../docs/fleet/dashboard.json")),
+            (
+                "dashboard.json",
+                include_str!("../../docs/fleet/dashboard.json"),
+            ),
             ("alerts.yml", include_str!("../../docs/fleet/alerts.yml")),
         ] {
             let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -440,6 +452,34 @@ mod tests {
             let unknown: Vec<_> = named.difference(&names).collect();
             assert!(unknown.is_empty(), "{file}: {unknown:?} of {names:?}");
         }
+    }
+
+    #[test]
+    fn objects_are_counted_by_label_and_zone() {
+        let telemetry = Telemetry::default();
+        let count = |label: &str, now, total| TrackCount {
+            label: label.into(),
+            now,
+            total,
+        };
+        telemetry.set_objects(ObjectCounts {
+            tracks: vec![count("car", 0, 7), count("stop \"sign\"", 1, 1)],
+            zones: vec![ZoneCount {
+                zone: "drive".into(),
+                label: "car".into(),
+                now: 2,
+                total: 5,
+            }],
+        });
+        let samples = parse(&telemetry.prometheus());
+        assert_eq!(samples["eyas_tracked_objects{label=\"car\"}"], 0.0);
+        assert_eq!(samples["eyas_tracks_total{label=\"car\"}"], 7.0);
+        assert_eq!(samples[r#"eyas_tracks_total{label="stop \"sign\""}"#], 1.0);
+        let zone = |name: &str| samples[&format!("eyas_{name}{{zone=\"drive\",label=\"car\"}}")];
+        assert_eq!(
+            (zone("zone_objects"), zone("zone_entries_total")),
+            (2.0, 5.0)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{EventKind, TrackEvent};
 use super::tracker::Track;
-use super::zone::{Zone, ZoneKind};
+use super::zone::Zone;
 use crate::telemetry::objects::{ObjectCounts, TrackCount, ZoneCount};
 
 /// Between two updates of a track.
@@ -154,8 +154,10 @@ impl Ledger {
             *self.begun.entry(label.clone()).or_default() += 1;
             events.push(followed.event(EventKind::New, track, now, None));
         }
-        let counted = zones.iter().filter(|zone| zone.kind != ZoneKind::Exclude);
-        for zone in counted.filter(|zone| zone.holds(&track.found, now.size)) {
+        for zone in zones
+            .iter()
+            .filter(|zone| zone.holds(&track.found, now.size))
+        {
             if let Some(visit) = followed.come_into(zone, now) {
                 let key = (zone.name.clone(), label.clone());
                 *self.entries.entry(key).or_default() += 1;

@@ -16,7 +16,7 @@ pub const LEAST_CONFIDENCE: f32 = 0.1;
 
 /// A track that is not found again for so long has ended. Where frames come slower, it is given some of them.
 const PATIENCE: Duration = Duration::from_secs(2);
-const PATIENT_FRAMES: f64 = 3.0;
+const PATIENT_FRAMES: f64 = 5.0;
 /// The same for what has been found once: it becomes a track by being found again.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 const SECOND_LOOK_FRAMES: f64 = 2.0;
@@ -100,8 +100,9 @@ impl Tracker {
     ) -> Vec<Track> {
         let ended = self.expire(at);
         let before = self.advance(at);
-        let detections = first_of(detections, MAX_DETECTIONS);
-        let mut free: Vec<usize> = (0..detections.len()).collect();
+        let count = detections.len().min(MAX_DETECTIONS);
+        let detections = &mut detections[..count];
+        let mut free: Vec<usize> = (0..count).collect();
         for (least, sort) in [(LIKENESS, Sort::Known), (SECOND_LIKENESS, Sort::SeenOnce)] {
             for (track, index) in self.pair(sort, detections, &mut free, least) {
                 self.tracks[track].follow(&detections[index], at);
@@ -124,9 +125,9 @@ impl Tracker {
     /// Ends the tracks that have not been found for too long at this time. To be called now and then while no frame
     /// comes.
     pub fn expire(&mut self, at: Instant) -> Vec<Track> {
-        let rate = self.interval.unwrap_or(0.0);
-        let patience = PATIENCE.max(Duration::from_secs_f64(PATIENT_FRAMES * rate));
-        let second_look = SECOND_LOOK.max(Duration::from_secs_f64(SECOND_LOOK_FRAMES * rate));
+        let interval = self.interval.unwrap_or(0.0);
+        let patience = PATIENCE.max(Duration::from_secs_f64(PATIENT_FRAMES * interval));
+        let second_look = SECOND_LOOK.max(Duration::from_secs_f64(SECOND_LOOK_FRAMES * interval));
         let over = |track: &mut Track| {
             let limit = if track.is_known() {
                 patience
@@ -219,11 +220,6 @@ impl Sort {
             Self::LastSeen(at) => track.is_known() && Some(track.last_seen) == at,
         }
     }
-}
-
-fn first_of<T>(items: &mut [T], count: usize) -> &mut [T] {
-    let count = items.len().min(count);
-    &mut items[..count]
 }
 
 #[cfg(test)]

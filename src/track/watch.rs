@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::event::TrackEvent;
+use super::event::{EventKind, TrackEvent};
 use super::ledger::{Ledger, Moment};
 use super::rules::{Rules, SharedRules};
 use super::tracker::{Track, Tracker};
@@ -76,9 +76,10 @@ impl Watch {
             self.ledger.keep_zones(&rules.zones);
             self.last_rules = rules.clone();
         }
+        let counted = events.iter().any(|event| event.event != EventKind::Update);
         Observed {
             detections,
-            counts: (new_rules || !events.is_empty()).then(|| self.ledger.counts()),
+            counts: (new_rules || counted).then(|| self.ledger.counts()),
             events,
             zones: rules.zones.clone(),
         }

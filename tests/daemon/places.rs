@@ -6,6 +6,8 @@ use serde_json::Value;
 
 use crate::program::{Program, command, get, get_bytes, wait_until, with_model, with_scene};
 
+/// What JPEG makes of black.
+const BLACK: u8 = 2;
 const ALL: &str = "polygon = [[0, 0], [1, 0], [1, 1], [0, 1]]";
 
 fn configured(folder: &Path, text: &str) -> std::process::Command {
@@ -148,7 +150,7 @@ fn a_hangup_applies_masks_and_zones_and_refuses_wrong_ones_as_a_whole() {
 
     std::fs::write(&config, format!("[[mask]]\n{ALL}\n")).expect("writes");
     program.signal("HUP");
-    wait_until("darkness", || brightest(&program) == 0);
+    wait_until("darkness", || brightest(&program) <= BLACK);
     wait_until("nothing", || labels(&status(&program)).is_empty());
 
     std::fs::write(&config, "[class.gren]\nconfidence = 0.5").expect("writes");
@@ -158,7 +160,7 @@ fn a_hangup_applies_masks_and_zones_and_refuses_wrong_ones_as_a_whole() {
         line.contains("class.gren: no label is \"gren\"; did you mean green?"),
         "{line}"
     );
-    assert_eq!(brightest(&program), 0);
+    assert!(brightest(&program) <= BLACK);
 
     std::fs::write(
         &config,
@@ -178,8 +180,8 @@ fn wrong_tables_are_wrong_usage() {
     let folder = tempfile::tempdir().expect("a folder");
     for (text, words) in [
         (
-            format!("[[zone]]\nname = 'a'\nlabels = ['rde']\n{ALL}"),
-            "eyas.toml: zone \"a\": labels: no label is \"rde\"; did you mean red?",
+            format!("[[zone]]\nname = 'a'\nlabels = ['redd']\n{ALL}"),
+            "eyas.toml: zone \"a\": labels: no label is \"redd\"; did you mean red?",
         ),
         (
             "[[mask]]\npolygon = [[0, 0], [1, 1], [1, 0], [0, 1]]".into(),

@@ -277,6 +277,8 @@ fn a_lost_camera_ends_tracks_with_and_without_ticks() {
         play.frame(3600.1, &[person([100.0, 200.0], 0.8)], &[]),
         [Some(2)]
     );
+    // The hour is not taken for the rate of the camera.
+    assert_eq!(play.tracker.expire(play.at(3640.0)).len(), 1);
 }
 
 #[test]
@@ -300,11 +302,15 @@ fn the_number_of_tracks_is_bounded_and_ids_go_on() {
     for t in times(10.0, 1.0) {
         play.frame(t, &crowd(0.0), &crowd(0.0));
     }
+    let beside = crowd(9000.0);
+    for t in times(10.0, 2.0).skip(10) {
+        play.frame(t, &beside, &[]);
+    }
     assert_eq!(play.ids().len(), MAX_TRACKS);
     assert_eq!(play.tracker.clear().len(), MAX_TRACKS);
-    play.frame(1.0, &[person([0.0; 2], 0.9)], &[]);
+    play.frame(2.0, &[person([0.0; 2], 0.9)], &[]);
     let next = MAX_TRACKS as u64 + 1;
-    assert_eq!(play.frame(1.1, &[person([0.0; 2], 0.9)], &[]), [Some(next)]);
+    assert_eq!(play.frame(2.1, &[person([0.0; 2], 0.9)], &[]), [Some(next)]);
 }
 
 #[test]

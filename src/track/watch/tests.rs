@@ -137,6 +137,17 @@ fn coming_staying_and_going_are_told_once_each() {
 }
 
 #[test]
+fn a_zone_for_others_does_not_count() {
+    let for_dogs = Zone {
+        classes: Some(BTreeSet::from([2])),
+        ..zone("kennel", ZoneKind::Count, [0.0, 0.0, 1.0, 1.0])
+    };
+    let mut play = Play::new(SharedRules::new(rules(vec![for_dogs])));
+    assert_eq!(play.walk(0.0..1.0, |_| 50.0), ["New 0.1"]);
+    assert!(play.watch.counts().zones.is_empty());
+}
+
+#[test]
 fn updates_come_once_a_second_and_say_where() {
     let hall = zone("hall", ZoneKind::Count, [0.0, 0.0, 1.0, 1.0]);
     let mut play = Play::new(SharedRules::new(rules(vec![hall])));
