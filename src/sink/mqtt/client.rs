@@ -1,5 +1,6 @@
 //! The thread that keeps a connection to the broker.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,8 @@ pub(super) struct Client {
     pub groups: Vec<Group>,
     pub shared: Arc<Shared>,
     pub link: Arc<BrokerLink>,
+    /// Whether the log says already that another eyas has this name.
+    pub namesake_told: Cell<bool>,
 }
 
 /// How a connection ended.
@@ -72,10 +75,9 @@ impl Client {
     /// Connects, again and again, until `stop` says so.
     pub async fn run(self, seed: u32, mut stop: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(seed);
-        let mut namesake_told = false;
         loop {
             let began = Instant::now();
-            let end = self.connection(&mut stop, &mut namesake_told).await;
+            let end = self.connection(&mut stop).await;
             let End::Lost(reason) = end else { return };
             self.lost(reason);
             let stopped = stop.wait_for(|&stop| stop);
@@ -97,7 +99,7 @@ impl Client {
 
     /// One connection from its beginning to its end. The event loop is a new one: it would take over what was under way
     /// on the last connection, and everything is told anew.
-    async fn connection(&self, stop: &mut watch::Receiver<bool>, namesake_told: &mut bool) -> End {
+    async fn connection(&self, stop: &mut watch::Receiver<bool>) -> End {
         let (client, mut events) = AsyncClient::new(self.options.clone(), CHANNEL);
         events.network_options.set_tcp_nodelay(true);
         let connected = tokio::select! {
@@ -114,7 +116,7 @@ impl Client {
         self.shared.put(|outbox| outbox.connected(Instant::now()));
         let mut feeding = stop.clone();
         tokio::select! {
-            error = self.listen(&mut events, namesake_told) => {
+            error = self.listen(&mut events) => {
                 if *stop.borrow() {
                     return End::Stopped;
                 }
@@ -126,12 +128,10 @@ impl Client {
     }
 
     /// Moves messages both ways until the connection breaks, and returns why.
-    async fn listen(&self, events: &mut EventLoop, namesake_told: &mut bool) -> String {
+    async fn listen(&self, events: &mut EventLoop) -> String {
         loop {
             match events.poll().await {
-                Ok(Event::Incoming(Packet::Publish(publish))) => {
-                    self.heard(&publish, namesake_told);
-                }
+                Ok(Event::Incoming(Packet::Publish(publish))) => self.heard(&publish),
                 Ok(Event::Incoming(Packet::SubAck(ack)))
                     if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
                 {
@@ -144,7 +144,7 @@ impl Client {
         }
     }
 
-    fn heard(&self, publish: &Publish, namesake_told: &mut bool) {
+    fn heard(&self, publish: &Publish) {
         let (topic, payload) = (&*publish.topic, &publish.payload);
         let topics = &self.messages.topics;
         if let Some(key) = topics.key_of(topic) {
@@ -156,7 +156,7 @@ impl Client {
         } else if topic == topics.status() {
             // What the broker kept may be of an earlier run of this one.
             let is_of_another = !publish.retain && self.messages.is_of_another(payload);
-            if is_of_another && !std::mem::replace(namesake_told, true) {
+            if is_of_another && !self.namesake_told.replace(true) {
                 log::error!(
                     "{}: another eyas has the name {} too, and both write the same topics; give each a name of its own \
                      with --mqtt-name",

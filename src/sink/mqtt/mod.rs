@@ -10,6 +10,7 @@ mod tls;
 mod topics;
 mod url;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -125,6 +126,7 @@ impl MqttSink {
             groups: settings.groups,
             shared: shared.clone(),
             link: link.clone(),
+            namesake_told: Cell::new(false),
         };
         let runtime = Builder::new_current_thread()
             .enable_all()
