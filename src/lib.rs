@@ -19,7 +19,7 @@
 //! | [`eval`] | mAP as COCO and Pascal VOC compute it, accuracy of classifiers | dataset, detect and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene; masks | polygon, error |
 //! | [`track`] | objects followed from frame to frame, zones | detect's types, source's frame, telemetry, polygon |
-//! | [`sink`] | [`sink::Sink`]: drawing, live page, window, events, snapshots, pins | detect's and track's types, source's frame, telemetry, polygon |
+//! | [`sink`] | [`sink::Sink`]: drawing, live page, window, events, snapshots, pins, MQTT | detect's and track's types, source's frame, telemetry, polygon |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
 //! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, track, source, sink, telemetry |
 //! | [`cli`] | one file a command | everything |

@@ -83,7 +83,7 @@ const ITEMS: [(&str, &str, &[&str]); 8] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 30] = [
+const ROOMS: [(&str, &[&str]); 33] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -113,16 +113,19 @@ const ROOMS: [(&str, &[&str]); 30] = [
     ("softbuffer", &["sink/window/"]),
     ("axum", &["sink/web/"]),
     ("hyper", &["sink/web/"]),
-    ("tokio", &["sink/web/"]),
+    ("tokio", &["sink/web/", "sink/mqtt/"]),
+    ("rumqttc", &["sink/mqtt/"]),
+    ("rustls", &["sink/mqtt/"]),
+    ("rustls_native_certs", &["sink/mqtt/tls.rs"]),
     ("subtle", &["sink/web/token.rs"]),
-    ("getrandom", &["sink/web/token.rs"]),
+    ("getrandom", &["sink/web/token.rs", "sink/mqtt/"]),
     ("sd_notify", &["cli/service.rs"]),
     ("rppal", &["sink/gpio/rpi.rs"]),
     ("clap", &["cli/"]),
     ("crossterm", &["cli/"]),
     ("toml", &["cli/", "model/hub/"]),
     ("ureq", &["model/hub/"]),
-    ("ring", &["model/hub/"]),
+    ("ring", &["model/hub/", "sink/mqtt/tls.rs"]),
     ("strsim", &["model/near.rs"]),
     ("roxmltree", &["dataset/voc/"]),
     ("serde_saphyr", &["dataset/yolo/"]),

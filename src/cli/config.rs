@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
+use super::mqtt::{MqttArgs, parse_discovery};
 use super::places::{ClassTable, MaskTable, Places, ZoneTable};
 use crate::error::{Error, Result};
 use crate::sink::gpio;
+use crate::sink::mqtt::{BrokerUrl, parse_name};
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -79,6 +81,8 @@ pub struct Args {
     /// Pin (BCM number) of an LED that flashes with inferred frames and blinks slowly without a signal
     #[arg(long, value_name = "PIN[,active=low]", value_parser = parse_output)]
     status_led: Option<gpio::Output>,
+    #[command(flatten)]
+    mqtt: MqttArgs,
     /// End after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
@@ -111,6 +115,11 @@ struct File {
     snapshots: Option<PathBuf>,
     gpio: Option<Vec<String>>,
     status_led: Option<toml::Value>,
+    mqtt: Option<String>,
+    mqtt_name: Option<String>,
+    mqtt_password_file: Option<PathBuf>,
+    mqtt_ca: Option<PathBuf>,
+    mqtt_discovery: Option<String>,
     frames: Option<u64>,
     #[serde(default)]
     zone: Vec<ZoneTable>,
@@ -138,6 +147,7 @@ pub(super) struct Settings {
     pub snapshots: Option<PathBuf>,
     pub gpio: Vec<gpio::Rule>,
     pub status_led: Option<gpio::Output>,
+    pub mqtt: MqttArgs,
     pub frames: Option<u64>,
     /// The configuration file as it was read.
     file: toml::Table,
@@ -203,6 +213,13 @@ impl Settings {
             Some(listen) => Some(listen),
             None => Some(default()?),
         };
+        let file_mqtt = MqttArgs {
+            mqtt: key.parsed("mqtt", file.mqtt, BrokerUrl::parse)?,
+            mqtt_name: key.parsed("mqtt-name", file.mqtt_name, parse_name)?,
+            mqtt_password_file: file.mqtt_password_file,
+            mqtt_ca: file.mqtt_ca,
+            mqtt_discovery: key.parsed("mqtt-discovery", file.mqtt_discovery, parse_discovery)?,
+        };
         if file.frames == Some(0) {
             return Err(key.error("frames", "not a whole number above 0"));
         }
@@ -237,6 +254,7 @@ impl Settings {
             snapshots: args.snapshots.or(file.snapshots),
             gpio,
             status_led,
+            mqtt: args.mqtt.or(file_mqtt),
             frames: args.frames.or(file.frames),
             file: toml::Table::new(),
         })
@@ -444,6 +462,8 @@ mod tests {
             ("size = '0x4'", "size"),
             ("fps = 'quick'", "fps"),
             ("listen = 'here'", "listen"),
+            ("mqtt = 'localhost'", "mqtt"),
+            ("mqtt-name = 'a b'", "mqtt-name"),
             ("frames = 0", "frames"),
             ("loop = 3", "loop"),
             ("gpio = 'cat=17'", "gpio"),

@@ -13,6 +13,7 @@ mod inspect;
 mod journal;
 pub mod load;
 mod models;
+mod mqtt;
 pub mod npy;
 mod pins;
 mod places;

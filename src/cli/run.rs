@@ -14,6 +14,7 @@ use super::access::Door;
 pub use super::config::Args;
 use super::config::Settings;
 use super::load::LoadedDetector;
+use super::mqtt;
 use super::pins;
 use super::reload::{Next, Prepared, Reload, Request, detect_with};
 use super::service;
@@ -23,13 +24,14 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Stop};
 use crate::sink::Sink;
 use crate::sink::events::EventsSink;
+use crate::sink::mqtt::{Counting, MqttSink};
 use crate::sink::snapshot::SnapshotSink;
 use crate::sink::track_events::TrackEventsSink;
 use crate::sink::web::{About, Page, WebSink};
 use crate::sink::window::Window;
 use crate::source::{self, Masks};
 use crate::telemetry::Telemetry;
-use crate::track::{SharedRules, Watch};
+use crate::track::{SharedRules, Watch, Zone};
 
 const TERMINAL_INTERVAL: Duration = Duration::from_millis(200);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
@@ -53,6 +55,12 @@ pub fn run(args: Args) -> Result<()> {
         &stop,
         &pipe_closed,
     )?;
+    sinks.extend(open_mqtt(
+        &settings,
+        &loaded,
+        &rules.get().zones,
+        &telemetry,
+    )?);
     sinks.push(Box::new(seen.clone()));
     if let Some(window) = &window {
         sinks.push(Box::new(window.sink()));
@@ -183,6 +191,24 @@ fn open_sinks(
         sinks.push(Box::new(gpio));
     }
     Ok(Outputs { sinks, page })
+}
+
+fn open_mqtt(
+    settings: &Settings,
+    loaded: &LoadedDetector,
+    zones: &[Zone],
+    telemetry: &Arc<Telemetry>,
+) -> Result<Option<Box<dyn Sink>>> {
+    let counting = if settings.track {
+        Counting::Tracks
+    } else {
+        Counting::Detections
+    };
+    let groups = mqtt::groups(loaded.detector.labels(), zones);
+    let Some(mqtt) = settings.mqtt.settings(counting, groups)? else {
+        return Ok(None);
+    };
+    Ok(Some(Box::new(MqttSink::start(mqtt, telemetry.clone())?)))
 }
 
 /// A thread beside the pipeline. Dropping it ends the thread.

@@ -81,6 +81,13 @@ pub(super) fn line(snapshot: &Snapshot, seen: &Seen) -> String {
         let percent = snapshot.duty_percent;
         push(&mut line, format_args!("slowed to {percent} %"));
     }
+    if snapshot
+        .mqtt
+        .as_ref()
+        .is_some_and(|mqtt| !mqtt.is_connected())
+    {
+        push(&mut line, format_args!("no MQTT broker"));
+    }
     if snapshot.inferred > 0 {
         push(&mut line, format_args!("{}", seen.text()));
     }
@@ -155,6 +162,7 @@ mod tests {
     use super::*;
     use crate::detect::BoundingBox;
     use crate::telemetry::Telemetry;
+    use crate::telemetry::broker::BrokerState;
     use crate::telemetry::system::Throttling;
 
     #[test]
@@ -212,6 +220,10 @@ mod tests {
         });
         assert!(line(&telemetry.snapshot(), &seen).contains("no signal: unplugged"));
         telemetry.add_sink("events").dropped(5);
+        let broker = telemetry.broker("mqtt://localhost:1883");
+        assert!(line(&telemetry.snapshot(), &seen).contains("| no MQTT broker |"));
+        broker.set(BrokerState::Connected);
+        assert!(!line(&telemetry.snapshot(), &seen).contains("MQTT"));
         let text = summary(&telemetry.snapshot());
         assert!(text.starts_with("1 frames in 0.0 s, inference"), "{text}");
         assert!(text.contains("5 events lost"), "{text}");

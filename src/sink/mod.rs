@@ -5,6 +5,7 @@ pub mod events;
 pub mod gpio;
 pub mod jpeg;
 mod lines;
+pub mod mqtt;
 pub mod snapshot;
 pub mod track_events;
 pub mod web;

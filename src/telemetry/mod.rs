@@ -1,5 +1,6 @@
 //! Rates, latency histograms and readings of the machine.
 
+pub mod broker;
 mod gpio;
 pub mod histogram;
 pub mod objects;
@@ -9,11 +10,12 @@ pub mod system;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use broker::{BrokerLink, BrokerSnapshot};
 pub use gpio::{GpioOutput, GpioSnapshot};
 use histogram::Histogram;
 use objects::ObjectCounts;
@@ -90,6 +92,7 @@ pub struct Telemetry {
     reading: Mutex<SystemReading>,
     gpio: Mutex<Option<GpioSnapshot>>,
     objects: Mutex<ObjectCounts>,
+    broker: OnceLock<Arc<BrokerLink>>,
 }
 
 #[derive(Debug)]
@@ -125,6 +128,7 @@ impl Default for Telemetry {
             reading: Mutex::default(),
             gpio: Mutex::default(),
             objects: Mutex::default(),
+            broker: OnceLock::new(),
         }
     }
 }
@@ -191,6 +195,17 @@ impl Telemetry {
     /// What the pins do now.
     pub fn set_gpio(&self, gpio: GpioSnapshot) {
         *lock(&self.gpio) = Some(gpio);
+    }
+
+    /// Whether frames come.
+    pub fn source_is_live(&self) -> bool {
+        lock(&self.recent).source == SourceState::Live
+    }
+
+    /// The connection to a message broker, of which a run has one: the first call names it.
+    pub fn broker(&self, url: &str) -> Arc<BrokerLink> {
+        let made = || Arc::new(BrokerLink::new(url.into()));
+        self.broker.get_or_init(made).clone()
     }
 
     /// The counters of a sink, new ones for each call.
@@ -280,6 +295,7 @@ impl Telemetry {
             decode: StageSnapshot::of(&self.stages.decode),
             duty_percent: self.duty_percent.load(Ordering::Relaxed),
             sinks,
+            mqtt: self.broker.get().map(|broker| broker.snapshot()),
             objects: self.objects(),
             system: lock(&self.reading).clone(),
             gpio: lock(&self.gpio).clone(),
@@ -316,6 +332,8 @@ pub struct Snapshot {
     /// Share of the time that detection may take: less than 100 while the machine is too hot.
     pub duty_percent: u32,
     pub sinks: Vec<SinkSnapshot>,
+    /// `None` where no broker is told anything.
+    pub mqtt: Option<BrokerSnapshot>,
     pub objects: ObjectCounts,
     pub system: SystemReading,
     /// The pins that were asked for.

@@ -64,6 +64,7 @@ pub(super) fn render(snapshot: &Snapshot, stages: &Stages) -> String {
     objects(&mut text, snapshot);
     sinks(&mut text, snapshot);
     gpio(&mut text, snapshot);
+    mqtt(&mut text, snapshot);
     system(&mut text, snapshot);
     text.0
 }
@@ -149,6 +150,32 @@ fn gpio(text: &mut Text, snapshot: &Snapshot) {
             u8::from(output.active),
         );
     }
+}
+
+fn mqtt(text: &mut Text, snapshot: &Snapshot) {
+    let Some(mqtt) = &snapshot.mqtt else {
+        return;
+    };
+    text.gauge(
+        "mqtt_up",
+        "1 while the MQTT broker is connected.",
+        Some(u8::from(mqtt.is_connected())),
+    );
+    text.counter(
+        "mqtt_connections_total",
+        "How often the MQTT broker has been connected.",
+        mqtt.connections,
+    );
+    text.counter(
+        "mqtt_published_total",
+        "Messages sent to the MQTT broker.",
+        mqtt.published,
+    );
+    text.counter(
+        "mqtt_dropped_total",
+        "Events given up because too many waited for the MQTT broker.",
+        mqtt.dropped,
+    );
 }
 
 fn system(text: &mut Text, snapshot: &Snapshot) {
@@ -276,11 +303,15 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{BTreeSet, HashMap};
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
+    use super::super::broker::BrokerState;
     use super::super::objects::{ObjectCounts, TrackCount, ZoneCount};
+    use super::super::system::{SystemReading, Throttling};
     use super::super::{GpioOutput, GpioSnapshot, Telemetry};
+    use super::render;
 
     /// Samples by name and labels. Panics where the text breaks the format.
     fn parse(text: &str) -> HashMap<String, f64> {
@@ -387,6 +418,89 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_is_told_of_where_there_is_one() {
+        let telemetry = Telemetry::default();
+        let broker = telemetry.broker("mqtt://localhost:1883");
+        let metric = |name: &str| parse(&telemetry.prometheus())[&format!("eyas_mqtt_{name}")];
+        assert_eq!(metric("up"), 0.0);
+        assert!(broker.set(BrokerState::Connected));
+        assert!(!broker.set(BrokerState::Connected));
+        broker.published();
+        broker.dropped(3);
+        let all = [
+            "up",
+            "connections_total",
+            "published_total",
+            "dropped_total",
+        ]
+        .map(metric);
+        assert_eq!(all, [1.0, 2.0, 1.0, 3.0]);
+        let reason = || "refused".into();
+        assert!(broker.set(BrokerState::Disconnected { reason: reason() }));
+        assert_eq!(metric("up"), 0.0);
+        let json = serde_json::to_value(telemetry.snapshot()).unwrap();
+        assert_eq!(json["mqtt"]["state"], "disconnected");
+        assert_eq!(json["mqtt"]["reason"], "refused");
+    }
+
+    /// All there can be, without values that mean something.
+    fn everything() -> String {
+        let telemetry = Telemetry::default();
+        telemetry.add_sink("web");
+        telemetry.broker("mqtt://localhost:1883");
+        telemetry.frame_inferred(Instant::now());
+        let (label, zone): (Arc<str>, Arc<str>) = ("cat".into(), "sofa".into());
+        let mut snapshot = telemetry.snapshot();
+        snapshot.objects = ObjectCounts {
+            tracks: vec![TrackCount {
+                label: label.clone(),
+                now: 1,
+                total: 1,
+            }],
+            zones: vec![ZoneCount {
+                zone,
+                label,
+                now: 1,
+                total: 1,
+            }],
+        };
+        snapshot.system = SystemReading {
+            process_cpu_percent: Some(0.0),
+            rss_bytes: Some(0),
+            peak_rss_bytes: Some(0),
+            cpu_percent: Some(0.0),
+            memory_total_bytes: Some(0),
+            memory_available_bytes: Some(0),
+            written_bytes: Some(0),
+            temperature_celsius: Some(0.0),
+            throttling: Some(Throttling::from_bits(0)),
+        };
+        render(&snapshot, &telemetry.stages)
+    }
+
+    #[test]
+    fn the_files_for_a_fleet_name_metrics_that_exist() {
+        let samples = parse(&everything());
+        let names: BTreeSet<_> = samples
+            .keys()
+            .filter_map(|key| key.split('{').next())
+            .collect();
+        for (file, text) in [
+            (
+                "dashboard.json",
+                include_str!("../../docs/fleet/dashboard.json"),
+            ),
+            ("alerts.yml", include_str!("../../docs/fleet/alerts.yml")),
+        ] {
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let named: BTreeSet<_> = words.filter(|word| word.starts_with("eyas_")).collect();
+            assert!(named.len() > 5, "{file}: {named:?}");
+            let unknown: Vec<_> = named.difference(&names).collect();
+            assert!(unknown.is_empty(), "{file}: {unknown:?} of {names:?}");
+        }
+    }
+
+    #[test]
     fn objects_are_counted_by_label_and_zone() {
         let telemetry = Telemetry::default();
         let count = |label: &str, now, total| TrackCount {
@@ -417,6 +531,7 @@ mod tests {
     #[test]
     fn absent_readings_are_absent() {
         let text = Telemetry::default().prometheus();
+        assert!(!text.contains("eyas_mqtt"));
         assert!(!text.contains("eyas_temperature_celsius"));
         assert!(!text.contains("eyas_frame_age_seconds"));
         parse(&text);

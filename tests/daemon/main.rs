@@ -1,7 +1,9 @@
 //! `eyas run` as others meet it: over the network, as systemd, through signals, pins and a window.
 
 mod access;
+mod broker;
 mod gpio;
+mod mqtt;
 mod places;
 mod program;
 mod service;

@@ -140,6 +140,12 @@ function words(flags) {
   return set.join(", ").replaceAll("_", " ");
 }
 
+function showBroker(mqtt) {
+  byId("mqtt-row").hidden = mqtt === null;
+  if (mqtt === null) return;
+  text("mqtt", mqtt.state === "disconnected" ? `no connection: ${mqtt.reason}` : mqtt.state);
+}
+
 function showGovernor(duty) {
   byId("governor-row").hidden = duty === 100;
   text("governor", `slowed to ${duty} % against the heat`);
@@ -162,6 +168,7 @@ function show(status) {
   showCounts("tracks", "tracks-section", status.objects.tracks);
   showThreshold(status.confidence);
   showMachine(status.system);
+  showBroker(status.mqtt);
   showGovernor(status.duty_percent);
 }
 
