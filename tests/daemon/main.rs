@@ -1,5 +1,6 @@
 //! `eyas run` as others meet it: over the network, as systemd, through signals.
 
 mod access;
+mod children;
 mod program;
 mod service;
