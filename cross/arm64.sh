@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An arm64 Debian 12 in a folder of an x86-64 machine. Needs root, debootstrap and qemu-user-static.
+# An arm64 Debian 12 in a folder of an x86-64 machine. Needs root, mmdebstrap, arch-test and qemu-user-static.
 #
 #   cross/arm64.sh make ROOT [PACKAGE...]   a small system, with more packages
 #   cross/arm64.sh in ROOT COMMAND...       runs a command inside, every program under qemu
@@ -12,20 +12,19 @@ magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
 mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
 export EMULATE=":aarch64:M::$magic:$mask:/usr/bin/qemu-aarch64-static:F"
 
-inside() {
+# Runs a command under which arm64 programs run.
+emulated() {
   local holder status=0
   unshare --user sleep infinity &
   holder=$!
   while [ "$(readlink /proc/$holder/ns/user)" = "$(readlink /proc/self/ns/user)" ]; do sleep 0.05; done
   echo 0 0 65536 > /proc/$holder/uid_map
   echo 0 0 65536 > /proc/$holder/gid_map
-  nsenter --user --target $holder --setuid 0 --setgid 0 unshare --mount --pid --fork --kill-child bash -euc '
-    mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
-    printf %s "$EMULATE" > /proc/sys/fs/binfmt_misc/register
-    mount -t proc proc "$1/proc"
-    mount --rbind /dev "$1/dev"
-    export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive
-    exec chroot "$@"' _ "$@" || status=$?
+  nsenter --user --target $holder --setuid 0 --setgid 0 \
+    unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
+      mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
+      printf %s "$EMULATE" > /proc/sys/fs/binfmt_misc/register
+      exec "$@"' _ "$@" || status=$?
   kill $holder
   return $status
 }
@@ -33,11 +32,16 @@ inside() {
 make() {
   local root=$1 packages=${*:2}
   rm -rf "$root"
-  debootstrap --foreign --arch=arm64 --variant=minbase ${packages:+--include="${packages// /,}"} bookworm "$root"
-  # There are no devices to make and nothing to mount in a namespace.
-  printf '%s () { return 0; }\n' check_sane_mount setup_devices setup_proc >> "$root/debootstrap/functions"
-  inside "$root" /debootstrap/debootstrap --second-stage
-  rm -rf "$root"/var/cache/apt/archives/*.deb
+  emulated mmdebstrap --mode=root --architectures=arm64 --variant=minbase ${packages:+--include="${packages// /,}"} \
+    bookworm "$root"
+}
+
+inside() {
+  export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive
+  emulated bash -euc '
+    mount -t proc proc "$1/proc"
+    mount --rbind /dev "$1/dev"
+    exec chroot "$@"' _ "$@"
 }
 
 case ${1:-} in
