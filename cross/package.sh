@@ -28,13 +28,17 @@ if [ "$machine" != "$(uname -m)" ]; then
   prefix=$machine-linux-gnu-
 fi
 
-version=$("${run[@]}" "$binary" --version | cut -d ' ' -f 2)
+root=$(mktemp -d)
+tools=$(mktemp -d)
+trap 'rm -rf "$root" "$tools"' EXIT
+chmod 755 "$root"
+printf '#!/bin/sh\nexec %s "$@"\n' "${run[*]} '$binary'" > "$tools/eyas"
+chmod 755 "$tools/eyas"
+
+version=$("$tools/eyas" --version | cut -d ' ' -f 2)
 # The last change dates everything, so that the same sources make the same package.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 maintainer="${DEBFULLNAME:-The eyas developers} <${DEBEMAIL:-$(git log -1 --format=%ae)}>"
-root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
-chmod 755 "$root"
 doc=$root/usr/share/doc/eyas
 
 # put MODE TARGET SOURCE...: a folder's worth of files.
@@ -42,14 +46,12 @@ put() {
   install -D -m "$1" -t "$root/$2" "${@:3}"
 }
 
-# page NAME [COMMAND]: a man page of what --help says.
+# page [COMMAND]: a man page of what --help says.
 page() {
-  local name=$1 summary
-  shift
-  summary=$("${run[@]}" "$binary" "$@" --help | head -n 1)
-  help2man --no-info --no-discard-stderr --section 1 --source "eyas $version" --manual "eyas" \
-    --version-string "eyas $version" --name "${summary,}" "${run[*]} $binary $*" |
-    sed -e "s|${run[*]} ||g; s|$(basename "$binary")|eyas|g"  > "$root/usr/share/man/man1/$name.1"
+  local name=eyas${1:+-$1} summary
+  summary=$("$tools/eyas" "$@" --help | sed -n '1{s/[.]$//;s/^./\l&/p;q}')
+  PATH=$tools:$PATH help2man --no-info --no-discard-stderr --manual eyas --source "eyas $version" \
+    --version-string "$name $version" --name "$summary" "eyas${1:+ $1}" | gzip -9n > "$root/usr/share/man/man1/$name.1.gz"
 }
 
 # The libraries inside the binary, and their licences' own words.
@@ -80,11 +82,10 @@ crates | gzip -9n > "$doc/crates.gz"
 printf 'eyas (%s) stable; urgency=medium\n\n  * Version %s.\n\n -- %s  %s\n' "$version" "$version" "$maintainer" \
   "$(date -R -u -d "@$SOURCE_DATE_EPOCH")" | gzip -9n > "$doc/changelog.gz"
 install -d "$root/usr/share/man/man1"
-page eyas
-for command in run detect infer bench inspect doctor models; do
-  page "eyas-$command" "$command"
+page
+for command in $("$tools/eyas" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+  [ "$command" = help ] || page "$command"
 done
-gzip -9n "$root"/usr/share/man/man1/*
 
 install -d "$root/DEBIAN"
 install -m 755 cross/debian/{postinst,prerm,postrm} "$root/DEBIAN"

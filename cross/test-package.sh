@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 root=$(realpath -m "${2:-${CARGO_TARGET_DIR:-target}/arm64}")
 
 inside() {
-  cross/arm64.sh in "$root" "$@"
+  cross/debian.sh in "$root" "$@"
 }
 
 # Everything in the system but dpkg's own notes.
@@ -18,7 +18,7 @@ files() {
 }
 
 if [ ! -e "$root/.made" ]; then
-  cross/arm64.sh make "$root"
+  cross/debian.sh make arm64 "$root"
   touch "$root/.made"
 fi
 cp "$deb" "$root/root/eyas.deb"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# An arm64 Debian 12 in a folder of an x86-64 machine. Needs root, mmdebstrap, arch-test and qemu-user-static.
+# A Debian 12 in a folder, for arm64 also on an x86-64 machine. Needs root, mmdebstrap, and for arm64 arch-test and
+# qemu-user-static.
 #
-#   cross/arm64.sh make ROOT [PACKAGE...]   a small system, with more packages
-#   cross/arm64.sh in ROOT COMMAND...       runs a command inside, every program under qemu
+#   cross/debian.sh make ARCH ROOT [PACKAGE...]   a small system, with more packages
+#   cross/debian.sh in ROOT COMMAND...            runs a command inside
 #
-# The machine itself stays as it is: who runs arm64 programs is told to a user namespace of its own (Linux 6.7 or newer).
+# The machine itself stays as it is: how arm64 programs are run is told to a user namespace of its own (Linux 6.7 or newer).
 set -euo pipefail
 
 # 64-bit little-endian ELF files for AArch64, executable or shared.
@@ -20,20 +21,23 @@ emulated() {
   while [ "$(readlink /proc/$holder/ns/user)" = "$(readlink /proc/self/ns/user)" ]; do sleep 0.05; done
   echo 0 0 65536 > /proc/$holder/uid_map
   echo 0 0 65536 > /proc/$holder/gid_map
-  nsenter --user --target $holder --setuid 0 --setgid 0 \
-    unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
+  nsenter --user --target $holder --setuid 0 --setgid 0 unshare --mount --pid --fork --kill-child bash -euc '
+    mount -t proc proc /proc
+    if [ "$(uname -m)" != aarch64 ]; then
       mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
       printf %s "$EMULATE" > /proc/sys/fs/binfmt_misc/register
-      exec "$@"' _ "$@" || status=$?
+    fi
+    exec "$@"' _ "$@" || status=$?
   kill $holder
   return $status
 }
 
 make() {
-  local root=$1 packages=${*:2}
+  local arch=$1 root=$2 packages=${*:3}
   rm -rf "$root"
-  emulated mmdebstrap --mode=root --architectures=arm64 --variant=minbase ${packages:+--include="${packages// /,}"} \
-    bookworm "$root"
+  mkdir -p "$(dirname "$root")"
+  emulated mmdebstrap --mode=root --architectures="$arch" --variant=minbase \
+    ${packages:+--include="${packages// /,}"} bookworm "$root"
 }
 
 inside() {
@@ -45,7 +49,7 @@ inside() {
 }
 
 case ${1:-} in
-  make) make "$(realpath -m "$2")" "${@:3}" ;;
+  make) make "$2" "$(realpath -m "$3")" "${@:4}" ;;
   in) inside "$(realpath "$2")" "${@:3}" ;;
   *) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2 ;;
 esac
