@@ -63,14 +63,6 @@ same_process() {
   [ "$(property MainPID)" = "$pid" ] && [ "$(property NRestarts)" = "$restarts" ]
 }
 
-journal() {
-  journalctl --no-pager --unit eyas --output short-monotonic
-}
-
-said() {
-  journal | grep -F "$1"
-}
-
 # Takes vivid's device away ("unbind") or brings it back ("bind").
 plug() {
   echo vivid.0 > "/sys/bus/platform/drivers/vivid/$1"
@@ -98,6 +90,9 @@ nothing_is_left() {
   ! find / -xdev \( -path "$PWD" -o -path /proc -o -path /sys -o -path /var/log/journal \) -prune -o -name '*eyas*' \
     -print | grep .
 }
+
+# Follows from the start: whatever happens to the machine, this much is known.
+journalctl --no-pager --follow --unit eyas --output short-monotonic > journal.txt &
 
 echo "# $(uname -srm), $(systemctl --version | head -n 1), vivid: $(v4l2-ctl --device /dev/video0 --info | grep -c vivid)"
 check "the package is installed" dpkg --install eyas.deb
@@ -166,7 +161,7 @@ kill -STOP "$pid"
 inferred=0
 within 60 "hung: systemd starts it again" sh -c 'systemctl show -p NRestarts --value eyas | grep -v "^0$"'
 within 120 "frames again" goes_on
-kill -9 "$(property MainPID)"
+systemctl kill --kill-who=main --signal=KILL eyas
 inferred=0
 within 60 "killed: systemd starts it again" sh -c 'systemctl show -p NRestarts --value eyas | grep "^2$"'
 within 120 "frames again" goes_on
@@ -176,7 +171,6 @@ pid=$(property MainPID)
 check "the package is installed again" dpkg --install eyas.deb
 within 60 "the service has been started again" sh -c "systemctl is-active eyas && [ \$(systemctl show -p MainPID --value eyas) != $pid ]"
 check "the changed configuration is kept" grep '^confidence = 0.7' /etc/eyas/eyas.toml
-journal > journal.txt
 check "the package is removed" dpkg --remove eyas
 check "the service is gone" sh -c '! systemctl is-active eyas'
 check "configuration stays" test -e /etc/eyas/eyas.toml
