@@ -2,8 +2,8 @@
 # A Debian 12 in a folder, for arm64 also on an x86-64 machine. Needs root, mmdebstrap, and for arm64 arch-test and
 # qemu-user-static.
 #
-#   cross/debian.sh make ARCH ROOT [PACKAGE...]   a small system, with more packages
-#   cross/debian.sh in ROOT COMMAND...            runs a command inside
+#   cross/debian.sh make ARCH ROOT [OPTION...]   a small system; options are mmdebstrap's
+#   cross/debian.sh in ROOT COMMAND...           runs a command inside
 #
 # The machine itself stays as it is: how arm64 programs are run is told to a user namespace of its own (Linux 6.7 or newer).
 set -euo pipefail
@@ -33,11 +33,10 @@ emulated() {
 }
 
 make() {
-  local arch=$1 root=$2 packages=${*:3}
+  local arch=$1 root=$2
   rm -rf "$root"
   mkdir -p "$(dirname "$root")"
-  emulated mmdebstrap --mode=root --architectures="$arch" --variant=minbase \
-    ${packages:+--include="${packages// /,}"} bookworm "$root"
+  emulated mmdebstrap --mode=root --architectures="$arch" --variant=minbase "${@:3}" bookworm "$root"
 }
 
 inside() {
