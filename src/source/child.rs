@@ -82,7 +82,7 @@ impl Running {
             .process_group(0);
         let mut child = command
             .spawn()
-            .map_err(|error| Error::io(format!("start {:?}", command.get_program()))(error))?;
+            .map_err(Error::io(format!("start {:?}", command.get_program())))?;
         let complaints = Arc::default();
         let stderr = child.stderr.take();
         let listener = stderr.and_then(|stderr| keep_tail(stderr, Arc::clone(&complaints)));
