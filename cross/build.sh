@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the release binary for a 64-bit Raspberry Pi on an x86-64 Debian or Ubuntu. Installs nothing: says what is missing.
+# Builds the release binary and its package for a 64-bit Raspberry Pi on an x86-64 Debian or Ubuntu. Installs nothing: says
+# what is missing. Arguments go to `cargo build`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
@@ -11,6 +12,7 @@ if ! command -v cargo >/dev/null; then
 elif [ ! -d "$(rustc --print sysroot)/lib/rustlib/$target" ]; then
   missing+=("rustup target add $target")
 fi
+command -v qemu-aarch64 >/dev/null && command -v help2man >/dev/null || missing+=("sudo apt-get install qemu-user help2man")
 if [ ${#missing[@]} -gt 0 ]; then
   echo "cross/build.sh: first run or install:" >&2
   printf '  %s\n' "${missing[@]}" >&2
@@ -19,4 +21,4 @@ fi
 
 cargo build --release --locked --target "$target" "$@"
 binary=${CARGO_TARGET_DIR:-target}/$target/release/eyas
-echo "$binary: $(stat -c %s "$binary") bytes"
+cross/package.sh "$binary"

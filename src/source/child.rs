@@ -1,18 +1,17 @@
 //! Other programs: those that write frames to a pipe, and those that are asked once.
 
-use std::ffi::OsStr;
-use std::io::{ErrorKind, Read};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::source_error;
 use super::stream::{Container, PATIENCE, Polled, Pump};
 use crate::error::{Error, Result};
 
@@ -32,11 +31,21 @@ pub(super) struct Running {
 
 /// How a program ended.
 pub(super) struct Outcome {
-    pub(super) success: bool,
+    /// None if eyas had to end it.
+    status: Option<ExitStatus>,
     complaints: String,
 }
 
 impl Outcome {
+    pub(super) fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+
+    /// The signal that another has ended it with.
+    pub(super) fn signal(&self) -> Option<i32> {
+        self.status.and_then(|status| status.signal())
+    }
+
     /// The last lines of its stderr, at most so many.
     pub(super) fn last_lines(&self, most: usize) -> Vec<&str> {
         let lines = self.complaints.lines().map(str::trim);
@@ -63,24 +72,17 @@ fn end(child: &mut Child) {
 }
 
 impl Running {
-    /// Starts a program that reads nothing and writes frames to stdout. `name` is the source's, for messages; `missing`
-    /// what to tell if there is no such program.
-    pub(super) fn start(
-        command: &mut Command,
-        name: &str,
-        container: Container,
-        missing: &str,
-    ) -> Result<Self> {
+    /// Starts a program that reads nothing and writes frames to stdout. `name` is the source's, for messages.
+    pub(super) fn start(command: &mut Command, name: &str, container: Container) -> Result<Self> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own: Ctrl-C on the terminal reaches eyas, which then ends the child.
             .process_group(0);
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            ErrorKind::NotFound => source_error(name, missing),
-            _ => Error::io(format!("start {}", command.get_program().display()))(error),
-        })?;
+        let mut child = command
+            .spawn()
+            .map_err(Error::io(format!("start {:?}", command.get_program())))?;
         let complaints = Arc::default();
         let stderr = child.stderr.take();
         let listener = stderr.and_then(|stderr| keep_tail(stderr, Arc::clone(&complaints)));
@@ -135,30 +137,35 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(10));
         };
-        self.outcome(status.is_some_and(|status| status.success()))
+        self.outcome(status)
     }
 
     /// Ends the process.
     pub(super) fn kill(mut self) -> Outcome {
         end(&mut self.child);
-        self.outcome(false)
+        self.outcome(None)
     }
 
-    fn outcome(&self, success: bool) -> Outcome {
+    fn outcome(&self, status: Option<ExitStatus>) -> Outcome {
         let tail = self
             .complaints
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         Outcome {
-            success,
+            status,
             complaints: String::from_utf8_lossy(&tail).into_owned(),
         }
     }
 }
 
+/// The folders of the environment's `PATH`.
+pub(super) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
 /// The program of a name in the folders of the environment's `PATH`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    find(name, &std::env::var_os("PATH")?)
+    find(name, &search_path())
 }
 
 /// The program of a name in the folders of a `PATH`.
@@ -170,6 +177,17 @@ pub(super) fn find(name: &str, folders: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(folders)
         .map(|folder| folder.join(name))
         .find(is_program)
+}
+
+/// Runs a program; the kernel kills it when the thread ends that starts it, if the folders of a `PATH` hold util-linux's
+/// `setpriv`.
+pub(super) fn tied(program: &Path, folders: &OsStr) -> Command {
+    let Some(setpriv) = find("setpriv", folders) else {
+        return Command::new(program);
+    };
+    let mut command = Command::new(setpriv);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 /// What a program writes to stdout; `None` if it has not ended in time, and then it is killed. It should write little:

@@ -3,7 +3,7 @@
 //! The child writes I420 in full range whose rows are padded. It ends with eyas: its output pipe closes, and where
 //! util-linux's `setpriv` is there, the kernel kills it even between two frames.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct RibbonCamera {
 #[derive(Clone, Debug)]
 struct Programs {
     vid: PathBuf,
-    setpriv: Option<PathBuf>,
+    folders: OsString,
 }
 
 impl Programs {
@@ -56,18 +56,12 @@ impl Programs {
             .find_map(|name| child::find(name, folders))?;
         Some(Self {
             vid,
-            setpriv: child::find("setpriv", folders),
+            folders: folders.into(),
         })
     }
 
-    /// The program, to be killed when the thread ends that starts it.
     fn command(&self) -> Command {
-        let Some(setpriv) = &self.setpriv else {
-            return Command::new(&self.vid);
-        };
-        let mut command = Command::new(setpriv);
-        command.args(["--pdeathsig", "KILL", "--"]).arg(&self.vid);
-        command
+        child::tied(&self.vid, &self.folders)
     }
 
     fn name(&self) -> String {
@@ -78,11 +72,7 @@ impl Programs {
 
 /// The ribbon cameras that the program lists, or why none can be listed.
 pub fn ribbon_cameras() -> std::result::Result<Vec<RibbonCamera>, String> {
-    list(&search_path(), LIST_LIMIT)
-}
-
-fn search_path() -> std::ffi::OsString {
-    std::env::var_os("PATH").unwrap_or_default()
+    list(&child::search_path(), LIST_LIMIT)
 }
 
 fn list(folders: &OsStr, limit: Duration) -> std::result::Result<Vec<RibbonCamera>, String> {
@@ -201,7 +191,7 @@ pub(super) struct CsiSource {
 impl CsiSource {
     /// Starts the program; an error if it is not installed.
     pub(super) fn new(spec: &str, options: SourceOptions) -> Result<Self> {
-        Self::with(spec, options, &search_path(), STALL)
+        Self::with(spec, options, &child::search_path(), STALL)
     }
 
     fn with(spec: &str, options: SourceOptions, folders: &OsStr, stall: Duration) -> Result<Self> {
@@ -229,8 +219,7 @@ impl CsiSource {
     fn start(&mut self) -> Result<()> {
         let mut command = self.programs.command();
         command.args(self.request.arguments());
-        let missing = "rpicam-vid is there no more";
-        let running = Running::start(&mut command, &self.name, self.request.container(), missing)?;
+        let running = Running::start(&mut command, &self.name, self.request.container())?;
         self.running = Some(running);
         Ok(())
     }
@@ -245,10 +234,11 @@ impl CsiSource {
     fn reason(&self, outcome: Outcome, complaint: Option<Error>) -> String {
         let name = self.programs.name();
         let words = outcome.last_lines(QUOTED_LINES);
-        match (words.is_empty(), complaint) {
-            (false, _) => format!("{name}: {}", words.join("; ")),
-            (true, Some(error)) => format!("{name}: {error}"),
-            (true, None) => format!("{name} ended"),
+        match (words.is_empty(), complaint, outcome.signal()) {
+            (false, _, _) => format!("{name}: {}", words.join("; ")),
+            (true, _, Some(signal)) => format!("{name} was killed (signal {signal})"),
+            (true, Some(error), None) => format!("{name}: {error}"),
+            (true, None, None) => format!("{name} ended"),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Whatever ffmpeg can read, through a child process that writes Y4M to a pipe.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::child::{Outcome, Running};
+use super::child::{self, Outcome, Running};
 use super::open::{Pace, SourceOptions};
 use super::retry::Retry;
 use super::stream::{Container, Pacer, Polled};
@@ -19,20 +18,25 @@ const BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)]
 
 /// Starts ffmpeg; an error if it is not installed.
 fn start(input: &Input, options: SourceOptions) -> Result<Running> {
-    Running::start(
-        &mut command("ffmpeg", input, options),
-        &input.name,
-        Container::Y4m,
-        "needs the program ffmpeg, which is not installed; install it (`sudo apt install ffmpeg`), or pass pictures, \
-         Y4M or MJPEG, which eyas reads by itself",
-    )
+    let folders = child::search_path();
+    let Some(program) = child::find("ffmpeg", &folders) else {
+        return Err(source_error(
+            &input.name,
+            "needs the program ffmpeg, which is not installed; install it (`sudo apt install ffmpeg`), or pass \
+             pictures, Y4M or MJPEG, which eyas reads by itself",
+        ));
+    };
+    let mut command = child::tied(&program, &folders);
+    command.args(arguments(input, options));
+    Running::start(&mut command, &input.name, Container::Y4m)
 }
 
-/// Why it ended, in its own words.
+/// Why it ended, in its own words where it has said any.
 fn reason(outcome: &Outcome, input: &Input) -> String {
-    match outcome.last_lines(1)[..] {
-        [words] => format!("ffmpeg: {}", words.replace(&input.argument, &input.name)),
-        _ => "ffmpeg ended without a frame".into(),
+    match (&outcome.last_lines(1)[..], outcome.signal()) {
+        ([words], _) => format!("ffmpeg: {}", words.replace(&input.argument, &input.name)),
+        (_, Some(signal)) => format!("ffmpeg was killed (signal {signal})"),
+        (_, None) => "ffmpeg ended without a frame".into(),
     }
 }
 
@@ -46,21 +50,23 @@ struct Input {
     is_live: bool,
 }
 
-fn command(program: &str, input: &Input, options: SourceOptions) -> Command {
-    let mut command = Command::new(program);
-    command.args(["-nostdin", "-hide_banner", "-loglevel", "error"]);
+fn arguments(input: &Input, options: SourceOptions) -> Vec<String> {
+    let mut all: Vec<String> = ["-nostdin", "-hide_banner", "-loglevel", "error"]
+        .map(Into::into)
+        .into();
+    let mut add = |more: &[&str]| all.extend(more.iter().map(ToString::to_string));
     if input.argument.starts_with("rtsp://") || input.argument.starts_with("rtsps://") {
-        command.args(["-rtsp_transport", "tcp"]);
+        add(&["-rtsp_transport", "tcp"]);
     }
     if options.repeat && !input.is_live {
-        command.args(["-stream_loop", "-1"]);
+        add(&["-stream_loop", "-1"]);
     }
-    command.args(["-i", &input.argument, "-an", "-sn", "-dn"]);
+    add(&["-i", &input.argument, "-an", "-sn", "-dn"]);
     if let Some([width, height]) = options.size {
-        command.args(["-vf", &format!("scale={width}:{height}")]);
+        add(&["-vf", &format!("scale={width}:{height}")]);
     }
-    command.args(["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"]);
-    command
+    add(&["-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "pipe:1"]);
+    all
 }
 
 /// A URL with its password replaced.
@@ -152,11 +158,12 @@ impl FfmpegSource {
     fn closed(&mut self, running: Running) -> Result<Next> {
         let outcome = running.finish();
         let reason = reason(&outcome, &self.input);
-        if self.input.is_live {
+        // A file that is repeated for ever ends no more than a stream does, once it has begun.
+        if self.input.is_live || (self.options.repeat && self.index > 0) {
             return Ok(self.retry.later(reason));
         }
         self.ended = true;
-        match (self.index, outcome.success) {
+        match (self.index, outcome.is_success()) {
             (0, _) => Err(source_error(&self.name, reason)),
             (_, true) => Ok(Next::End),
             (_, false) => {
@@ -180,9 +187,13 @@ impl FrameSource for FfmpegSource {
             if let Some(waiting) = self.retry.wait() {
                 return Ok(waiting);
             }
-            self.running = Some(start(&self.input, self.options)?);
-            let reason = self.retry.reason();
-            return Ok(Next::NoSignal(format!("connecting again ({reason})")));
+            return Ok(match start(&self.input, self.options) {
+                Ok(running) => {
+                    self.running = Some(running);
+                    Next::NoSignal(format!("connecting again ({})", self.retry.reason()))
+                }
+                Err(error) => self.retry.later(error.to_string()),
+            });
         };
         match running.poll() {
             Polled::Picture(picture) => {
@@ -214,6 +225,7 @@ impl FrameSource for FfmpegSource {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
     use std::time::Instant;
 
     use super::*;
@@ -237,19 +249,6 @@ mod tests {
             "rtsp://cam:554/a@b:c"
         );
         assert_eq!(without_password("http://me@cam/"), "http://me@cam/");
-    }
-
-    #[test]
-    fn missing_program_is_said() {
-        let input = Input {
-            name: "x.mp4".into(),
-            argument: "file:x.mp4".into(),
-            is_live: false,
-        };
-        let error = command("no-such-program-here", &input, SourceOptions::default())
-            .spawn()
-            .unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 
     /// A video of five frames made by ffmpeg itself.
@@ -354,5 +353,33 @@ mod tests {
         let pid = source.running.as_ref().unwrap().pid();
         drop(source);
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+    #[test]
+    fn file_that_is_repeated_outlives_a_killed_ffmpeg() {
+        if !is_installed() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let options = SourceOptions {
+            repeat: true,
+            pace: Pace::Unpaced,
+            ..Default::default()
+        };
+        let mut source = FfmpegSource::file(&video(folder.path()), options).unwrap();
+        while !matches!(source.next().unwrap(), Next::Frame(_)) {}
+        let pid = source.running.as_ref().unwrap().pid();
+        let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        loop {
+            match source.next().unwrap() {
+                Next::NoSignal(reason) if reason.contains("killed (signal 9)") => break,
+                Next::End => panic!("it goes on for ever"),
+                _ => {}
+            }
+        }
+        let before = source.index;
+        while source.index == before {
+            assert!(!matches!(source.next().unwrap(), Next::End));
+        }
     }
 }

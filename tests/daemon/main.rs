@@ -2,6 +2,7 @@
 
 mod access;
 mod broker;
+mod children;
 mod gpio;
 mod mqtt;
 mod places;

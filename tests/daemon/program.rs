@@ -7,6 +7,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
 pub fn demo(name: &str) -> PathBuf {
@@ -106,6 +108,10 @@ impl Program {
         self.child.stdin.take().expect("a pipe")
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(
@@ -162,4 +168,11 @@ pub fn get_bytes(address: SocketAddr, target: &str, headers: &str) -> Vec<u8> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an answer");
     answer
+}
+
+/// What `/api/status` says.
+pub fn status(program: &Program) -> Value {
+    let answer = get(program.address(), "/api/status", "");
+    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+    serde_json::from_str(body).expect("JSON")
 }

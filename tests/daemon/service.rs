@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::program::{PATIENCE, Program, command, demo, get, wait_until, with_model, with_scene};
+use crate::program::{
+    PATIENCE, Program, command, demo, status, wait_until, with_model, with_scene,
+};
 
 struct Manager {
     socket: UnixDatagram,
@@ -48,12 +50,6 @@ impl Manager {
             }
         }
     }
-}
-
-fn status(program: &Program) -> Value {
-    let answer = get(program.address(), "/api/status", "");
-    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
-    serde_json::from_str(body).expect("JSON")
 }
 
 fn labels(program: &Program) -> Vec<String> {

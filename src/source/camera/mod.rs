@@ -166,6 +166,8 @@ impl CameraSource {
     fn ended(&mut self, failure: Failure) -> Result<Next> {
         match failure {
             Failure::Lasting(reason) if self.seen == 0 => Err(source_error(&self.name, reason)),
+            // The camera is in use by the worker that is stuck in it: that is not what anybody has to be told.
+            _ if !self.may_give_up() => Ok(self.lost(self.retry.reason().into())),
             failure => Ok(self.lost(failure.reason())),
         }
     }

@@ -23,6 +23,7 @@ enum Order {
 #[derive(Clone, Default)]
 struct Drawer {
     waiting: Arc<Mutex<Vec<Receiver<Order>>>>,
+    attempts: Arc<AtomicUsize>,
     opened: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
 }
@@ -69,6 +70,7 @@ impl Drawer {
     fn source(&self) -> CameraSource {
         let drawer = self.clone();
         let open = move || {
+            drawer.attempts.fetch_add(1, Ordering::SeqCst);
             let orders = drawer.waiting.lock().unwrap().pop();
             let orders = orders.ok_or_else(|| Failure::Passing("there is no camera".into()))?;
             drawer.opened.fetch_add(1, Ordering::SeqCst);
@@ -177,6 +179,25 @@ fn a_frozen_camera_is_noticed_and_one_thread_at_most_is_left_behind() {
     }
     frozen_too.send(Order::Shoot(4)).unwrap();
     assert_eq!(frame(&mut source).0.data[0], 4);
+}
+
+#[test]
+fn attempts_that_fail_because_the_camera_is_frozen_do_not_hide_that_it_is() {
+    let drawer = Drawer::default();
+    let frozen = drawer.add();
+    let mut source = drawer.source();
+    source.patience.stall = IMPATIENT;
+    until(&mut source, "unplug the camera");
+    let attempts = drawer.attempts.load(Ordering::SeqCst);
+    while drawer.attempts.load(Ordering::SeqCst) < attempts + 3 {
+        let next = source.next().unwrap();
+        assert!(
+            matches!(&next, Next::NoSignal(reason) if reason != "there is no camera"),
+            "{next:?}"
+        );
+    }
+    drop(frozen);
+    until(&mut source, "there is no camera");
 }
 
 #[test]
