@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<()> {
     let model = flags.load_model()?;
     let (labels, labels_summary) = flags.load_labels(&model)?;
     let engine = engine::load(&model, flags.engine_options(load::Work::Stills))?;
-    let mut text = format!("{}\n", model.name);
+    let mut text = format!("{}\n{}\n", model.name, model.format);
     describe_metadata(&mut text, &model.metadata);
     section(&mut text, "inputs", &tensor_table(engine.inputs()));
     section(&mut text, "outputs", &tensor_table(engine.outputs()));
@@ -111,15 +111,11 @@ fn quantization(info: &TensorInfo) -> String {
 }
 
 fn operator_table(model: &Model) -> String {
-    let graph = match &model.program {
-        Program::Graph(graph) => graph,
-        Program::Onnx(bytes) => {
-            return format!("ONNX file of {} bytes, run by tract\n", bytes.len());
-        }
-    };
     let mut counts = BTreeMap::<&str, usize>::new();
-    for node in &graph.nodes {
-        *counts.entry(node.op.name()).or_default() += 1;
+    let mut count = |name| *counts.entry(name).or_default() += 1;
+    match &model.program {
+        Program::Graph(graph) => graph.nodes.iter().for_each(|node| count(node.op.name())),
+        Program::Onnx(file) => file.operators().for_each(count),
     }
     let rows: Vec<_> = counts
         .iter()

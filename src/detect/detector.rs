@@ -244,6 +244,8 @@ mod tests {
         };
         let model = Model {
             name: "m.tflite".into(),
+            format: String::new(),
+            nchw_inputs: Vec::new(),
             program: Program::Graph(graph),
             metadata: Metadata::default(),
         };

@@ -6,6 +6,8 @@ pub mod labels;
 mod onnx;
 mod tflite;
 
+pub use onnx::OnnxFile;
+
 use crate::error::Result;
 use crate::graph::Graph;
 
@@ -14,17 +16,22 @@ use crate::graph::Graph;
 pub struct Model {
     /// The file as the user named it, for messages.
     pub name: String,
+    /// The format and how the file is quantized, in words.
+    pub format: String,
     pub program: Program,
+    /// Inputs, by position, that the file has as `[batch, channels, height, width]` and engines take as
+    /// `[batch, height, width, channels]`.
+    pub nchw_inputs: Vec<usize>,
     pub metadata: Metadata,
 }
 
 /// What there is to run.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// From a `.tflite` file.
+    /// From a `.tflite` file or a quantized `.onnx` file.
     Graph(Graph),
-    /// The bytes of a float `.onnx` file, which tract loads itself.
-    Onnx(Vec<u8>),
+    /// A float `.onnx` file.
+    Onnx(OnnxFile),
 }
 
 /// What a file says beside its operators.
@@ -50,6 +57,14 @@ pub fn load(bytes: &[u8], name: &str) -> Result<Model> {
     match content::format(bytes, name)? {
         content::Format::Tflite => tflite::load(bytes, name),
         content::Format::Onnx => onnx::load(bytes, name),
+    }
+}
+
+/// As [`load`], but a quantized model becomes a float one: its weights dequantized, its codes real values.
+pub fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
+    match content::format(bytes, name)? {
+        content::Format::Tflite => tflite::load_dequantized(bytes, name),
+        content::Format::Onnx => onnx::load_dequantized(bytes, name),
     }
 }
 

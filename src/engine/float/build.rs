@@ -192,6 +192,7 @@ impl Builder<'_> {
             model: self.wiring.model,
             slots: slots.slots,
             inputs,
+            nchw_inputs: Vec::new(),
             fetched,
             post: steps,
             outputs,

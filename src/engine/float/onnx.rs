@@ -11,20 +11,26 @@ use crate::error::{Error, Result};
 use crate::tensor::{DType, Shape, TensorInfo};
 
 /// Loads the file with the shapes it declares; a batch dimension that it leaves open is 1.
-pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
+/// The inputs `nchw_inputs` become slots of `[batch, height, width, channels]`.
+pub(super) fn prepare(proto: &ModelProto, nchw_inputs: &[usize], name: &str) -> Result<Prepared> {
     let framework = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true)
         .with_ignore_value_info(true);
-    let proto = framework
-        .proto_model_for_read(&mut &*bytes)
-        .map_err(|error| Error::model(name, format!("not a readable ONNX file: {error:#}")))?;
-    check_nodes(&proto, name)?;
-    let names = output_names(&proto);
+    check_nodes(proto, name)?;
+    let names = output_names(proto);
     let model = framework
-        .model_for_proto_model(&proto)
+        .model_for_proto_model(proto)
         .map_err(|error| refused(name, &error))?;
-    let (model, inputs) = fix_inputs(model, name)?;
+    let (model, mut inputs) = fix_inputs(model, name)?;
+    for &position in nchw_inputs {
+        let info = inputs.get_mut(position);
+        if let Some(info) = info
+            && let Some([batch, channels, height, width]) = info.shape.nhwc()
+        {
+            info.shape = Shape::from([batch, height, width, channels]);
+        }
+    }
     let mut model = model.into_typed().map_err(|error| refused(name, &error))?;
     check_sizes(&model, name)?;
     let outputs = fix_outputs(&mut model, &names, name)?;
@@ -37,6 +43,7 @@ pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
         model,
         slots: inputs.into_iter().chain(outputs).map(slot).collect(),
         inputs: (0..count).collect(),
+        nchw_inputs: nchw_inputs.to_vec(),
         fetched: (0..fetched)
             .map(|output| (output, count + output))
             .collect(),

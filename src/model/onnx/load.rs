@@ -1,0 +1,167 @@
+//! From the bytes of a file to a model.
+
+use std::sync::Arc;
+
+use tract_onnx::pb::{GraphProto, ModelProto};
+
+use super::import::Importer;
+use super::site::Site;
+use super::{OnnxFile, dequantize, expand, inputs, operators, proto};
+use crate::error::{Error, Result};
+use crate::graph::passes;
+use crate::model::{Metadata, Model, Program};
+
+/// How a file is quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Style {
+    Float,
+    /// DequantizeLinear and QuantizeLinear around operators on real values.
+    Qdq,
+    /// Operators on codes, such as QLinearConv.
+    QOperator,
+    /// Codes made on the fly, such as for ConvInteger.
+    Dynamic,
+}
+
+impl Style {
+    fn of(file: &GraphProto) -> Self {
+        let style = |op: &str| match op {
+            "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => Self::Dynamic,
+            "QuantizeLinear" | "DequantizeLinear" => Self::Qdq,
+            _ if op.starts_with("QLinear")
+                || op.starts_with("QGemm")
+                || op.starts_with("QAttention") =>
+            {
+                Self::QOperator
+            }
+            _ => Self::Float,
+        };
+        let styles = file.node.iter().map(|node| style(&node.op_type));
+        styles.fold(Self::Float, |most, style| match (most, style) {
+            (Self::Dynamic, _) | (_, Self::Dynamic) => Self::Dynamic,
+            (Self::QOperator, _) | (_, Self::QOperator) => Self::QOperator,
+            (Self::Qdq, _) | (_, Self::Qdq) => Self::Qdq,
+            _ => Self::Float,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Float => "float",
+            Self::Qdq => "quantized: QDQ",
+            Self::QOperator => "quantized: operators on codes",
+            Self::Dynamic => "weights quantized: dynamic",
+        }
+    }
+}
+
+/// A file, decoded and looked through.
+struct File {
+    proto: ModelProto,
+    opset: i64,
+    style: Style,
+}
+
+impl File {
+    fn read(bytes: &[u8], name: &str) -> Result<Self> {
+        let proto = proto::decode(bytes, name)?;
+        let graph = proto.graph.as_ref();
+        let graph = graph.filter(|graph| !graph.node.is_empty() && !graph.output.is_empty());
+        let Some(graph) = graph else {
+            return Err(Error::model(
+                name,
+                "the file has no operators or no outputs",
+            ));
+        };
+        let style = Style::of(graph);
+        let standard = proto
+            .opset_import
+            .iter()
+            .find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
+        let opset = standard.map_or(1, |set| set.version);
+        Ok(Self {
+            opset,
+            style,
+            proto,
+        })
+    }
+
+    fn graph(&self) -> &GraphProto {
+        self.proto
+            .graph
+            .as_ref()
+            .expect("`read` has refused files without a graph")
+    }
+
+    fn model(&self, name: &str, program: Program, nchw_inputs: Vec<usize>) -> Model {
+        let text = self.proto.doc_string.trim();
+        Model {
+            name: name.into(),
+            format: format!("ONNX, operator set {}, {}", self.opset, self.style.name()),
+            program,
+            nchw_inputs,
+            metadata: Metadata {
+                description: (!text.is_empty()).then(|| text.to_owned()),
+                ..Metadata::default()
+            },
+        }
+    }
+
+    /// The model as tract runs it.
+    fn float(self, name: &str) -> Model {
+        let file = self.graph();
+        let is_fed = |name: &str| file.initializer.iter().all(|tensor| tensor.name != name);
+        let fed = file.input.iter().filter(|input| is_fed(&input.name));
+        let is_picture =
+            |dims: Option<Vec<usize>>| dims.is_some_and(|dims| inputs::is_nchw_picture(&dims));
+        let nchw_inputs = fed
+            .enumerate()
+            .filter(|(_, input)| is_picture(inputs::declared_dims(input)))
+            .map(|(position, _)| position)
+            .collect();
+        let mut model = self.model(name, Program::Graph(Default::default()), nchw_inputs);
+        model.program = Program::Onnx(OnnxFile {
+            proto: Arc::new(self.proto),
+        });
+        model
+    }
+
+    fn sites(&self, name: &str) -> Result<Vec<Site>> {
+        if self.opset > operators::NEWEST_OPSET {
+            return Err(Error::Unsupported {
+                model: name.into(),
+                feature: format!("operator set {}", self.opset),
+                advice: format!(
+                    "export the model with operator set {} or older",
+                    operators::NEWEST_OPSET
+                ),
+            });
+        }
+        Ok(expand::sites(self.graph()))
+    }
+}
+
+/// Parses an `.onnx` file. Quantized files become a graph; what has no integer kernel is refused by its name.
+pub(in crate::model) fn load(bytes: &[u8], name: &str) -> Result<Model> {
+    let file = File::read(bytes, name)?;
+    if file.style == Style::Float {
+        return Ok(file.float(name));
+    }
+    let sites = file.sites(name)?;
+    let importer = Importer::new(name, file.opset, file.graph(), &sites);
+    let (mut graph, nchw_inputs) = importer.run()?;
+    passes::remove_dead(&mut graph);
+    graph.validate(name)?;
+    Ok(file.model(name, Program::Graph(graph), nchw_inputs))
+}
+
+/// Parses an `.onnx` file; a quantized one becomes a float model with the clamps that its codes stood for.
+pub(in crate::model) fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
+    let mut file = File::read(bytes, name)?;
+    if file.style != Style::Float {
+        let sites = file.sites(name)?;
+        let graph = dequantize::graph(name, file.opset, file.graph(), &sites)?;
+        file.proto.graph = Some(graph);
+    }
+    Ok(file.float(name))
+}
