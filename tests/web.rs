@@ -76,6 +76,7 @@ impl Running {
                 let mut detections = vec![cat()];
                 detections.retain(|found| found.confidence >= limit.get());
                 Ok(Detected {
+                    classes: Vec::new(),
                     detections,
                     inference: Duration::from_millis(1),
                     ..Detected::default()
@@ -480,6 +481,7 @@ fn pictures_are_encoded_only_while_somebody_watches() {
     (frame.width, frame.height) = (70_000, 1);
     frame.data = vec![0; 70_000 * 3];
     let scene = Arc::new(eyas::sink::Scene {
+        classes: Vec::new(),
         frame: Arc::new(frame),
         detections: vec![],
         inference: Duration::ZERO,

@@ -8,13 +8,26 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::load::{self, ModelArgs};
+use super::reading::ReadingArgs;
 use crate::error::{Error, Result};
 use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
 /// Keys of the configuration file that a reload applies.
-const RELOADED: [&str; 5] = ["model", "labels", "confidence", "threads", "isa"];
+const RELOADED: [&str; 11] = [
+    "model",
+    "labels",
+    "confidence",
+    "threads",
+    "isa",
+    "allow-float",
+    "anchors",
+    "scores",
+    "box-scales",
+    "mean",
+    "std",
+];
 
 /// Watches a source and shows what is found.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,6 +80,12 @@ struct File {
     confidence: Option<f32>,
     threads: Option<usize>,
     isa: Option<String>,
+    allow_float: Option<bool>,
+    anchors: Option<PathBuf>,
+    scores: Option<String>,
+    box_scales: Option<String>,
+    mean: Option<String>,
+    std: Option<String>,
     source: Option<String>,
     size: Option<String>,
     fps: Option<toml::Value>,
@@ -125,6 +144,7 @@ impl Settings {
             toml::Value::String(text) => text,
             number => number.to_string(),
         });
+        let given = args.model.reading;
         let model = ModelArgs {
             model: args.model.model.or(file.model),
             labels: args.model.labels.or(file.labels),
@@ -142,6 +162,20 @@ impl Settings {
                 .model
                 .isa
                 .or(key.parsed("isa", file.isa, load::parse_isa)?),
+            allow_float: args.model.allow_float || file.allow_float.unwrap_or(false),
+            reading: ReadingArgs {
+                anchors: given.anchors.or(file.anchors),
+                scores: given
+                    .scores
+                    .or(key.parsed("scores", file.scores, str::parse)?),
+                box_scales: given.box_scales.or(key.parsed(
+                    "box-scales",
+                    file.box_scales,
+                    str::parse,
+                )?),
+                mean: given.mean.or(key.parsed("mean", file.mean, str::parse)?),
+                std: given.std.or(key.parsed("std", file.std, str::parse)?),
+            },
         };
         let source_options = SourceOptions {
             size: args.size.or(key.parsed("size", file.size, parse_size)?),

@@ -32,17 +32,20 @@ pub struct Args {
     /// The instruction set to use at most: scalar, neon, neon_dot, avx2 or avx512_vnni
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
+    /// Run a quantized model with float weights if it has operators without an integer kernel
+    #[arg(long)]
+    allow_float: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let model = load::load_model(args.model.as_deref())?;
     let options = engine::Options {
         threads: usize::from(args.threads),
         isa: args.isa,
         keep_intermediates: args.all,
     };
-    let mut engine = engine::load(&model, options)?;
+    let path = args.model.as_deref();
+    let (model, mut engine) = load::load_engine(path, args.allow_float, options, |_| Ok(()))?;
     set_inputs(engine.as_mut(), &args.input, &model)?;
     engine.run()?;
     std::fs::create_dir_all(&args.out)

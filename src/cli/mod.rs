@@ -11,6 +11,7 @@ mod journal;
 pub mod load;
 mod models;
 pub mod npy;
+mod reading;
 mod reload;
 mod run;
 mod service;

@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tract_onnx::pb::ModelProto;
 use tract_onnx::tract_core::internal::{
     DatumType, IntoRunnable, RunnableModel, TValue, Tensor, TractResult, TypedFact, TypedModel,
     TypedOp, TypedSimpleState, tvec,
@@ -20,6 +19,7 @@ use crate::graph::Graph;
 use crate::kernels::postprocess::{
     Encodings, PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
 };
+use crate::model::OnnxFile;
 use crate::tensor::{Shape, TensorData, TensorInfo, TensorView};
 
 /// One value that the engine holds between steps.
@@ -78,8 +78,8 @@ impl FloatEngine {
 
     /// The engine of a float ONNX file. Inputs and outputs keep the file's own layout, but for the inputs
     /// `nchw_inputs`, which it takes as NHWC.
-    pub(super) fn from_onnx(proto: &ModelProto, nchw_inputs: &[usize], name: &str) -> Result<Self> {
-        let prepared = guarded(name, || onnx::prepare(proto, nchw_inputs, name))?;
+    pub(super) fn from_onnx(file: &OnnxFile, nchw_inputs: &[usize], name: &str) -> Result<Self> {
+        let prepared = guarded(name, || onnx::prepare(file, nchw_inputs, name))?;
         Self::start(prepared, name)
     }
 

@@ -103,7 +103,7 @@ pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
         }
         #[cfg(feature = "tract")]
         Program::Onnx(file) => Ok(Box::new(float::FloatEngine::from_onnx(
-            &file.proto,
+            file,
             &model.nchw_inputs,
             &model.name,
         )?)),

@@ -1,12 +1,20 @@
 //! A file becomes a [`Graph`], with what the file says about its labels and its input.
 
+mod anchors;
 mod content;
 pub mod hub;
 pub mod labels;
+#[cfg(not(feature = "tract"))]
+#[path = "no_onnx.rs"]
 mod onnx;
+#[cfg(feature = "tract")]
+mod onnx;
+mod raw_head;
 mod tflite;
 
-pub use onnx::OnnxFile;
+pub use anchors::Anchors;
+pub use onnx::{OnnxFile, OnnxHead};
+pub use raw_head::{Decoding, RawHead, ScoreActivation};
 
 use crate::error::Result;
 use crate::graph::Graph;
@@ -22,6 +30,8 @@ pub struct Model {
     /// Inputs, by position, that the file has as `[batch, channels, height, width]` and engines take as
     /// `[batch, height, width, channels]`.
     pub nchw_inputs: Vec<usize>,
+    /// The post-processing that [`Model::attach`] has put after the outputs, in words.
+    pub head: Option<String>,
     pub metadata: Metadata,
 }
 
@@ -41,6 +51,10 @@ pub struct Metadata {
     pub labels: Option<String>,
     /// How pixels of 0 to 255 become the model's real-valued input.
     pub normalization: Option<Normalization>,
+    /// What makes probabilities of the scores that the model gives out; `None` if its operators tell.
+    pub scores: Option<ScoreActivation>,
+    /// The anchors of boxes that the model gives out raw.
+    pub anchors: Option<Anchors>,
     /// The author's description.
     pub description: Option<String>,
 }

@@ -94,6 +94,7 @@ pub(super) fn infer(
         let scene = Arc::new(Scene {
             frame: Arc::new(frame),
             detections: detected.detections,
+            classes: detected.classes,
             inference: detected.inference,
         });
         for sink in sinks {

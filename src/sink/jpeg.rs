@@ -11,6 +11,7 @@ const QUALITY: u8 = 80;
 pub fn annotated(scene: &Scene) -> Result<Vec<u8>> {
     let mut picture = draw::frame_to_rgb(&scene.frame);
     draw::annotate(&mut picture, &scene.detections);
+    draw::annotate_classes(&mut picture, &scene.classes);
     let (Ok(width), Ok(height)) = (
         u16::try_from(picture.width()),
         u16::try_from(picture.height()),

@@ -9,7 +9,7 @@ pub mod web;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::detect::Detection;
+use crate::detect::{Classification, Detection};
 use crate::error::Result;
 use crate::source::Frame;
 
@@ -18,6 +18,8 @@ use crate::source::Frame;
 pub struct Scene {
     pub frame: Arc<Frame>,
     pub detections: Vec<Detection>,
+    /// The best classes of the whole picture, of a classifier.
+    pub classes: Vec<Classification>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
 }

@@ -145,6 +145,7 @@ mod tests {
         Arc::new(Scene {
             frame: Arc::new(frame),
             detections: detections.collect(),
+            classes: Vec::new(),
             inference: Duration::ZERO,
         })
     }

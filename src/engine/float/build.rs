@@ -281,7 +281,8 @@ fn post_process(name: &str, node: &Node, slots: &mut SlotTable<'_>) -> Result<Po
     })
 }
 
-fn options(op: &DetectionPostProcess) -> PostProcessOptions {
+/// The options of a node for the kernel.
+pub(super) fn options(op: &DetectionPostProcess) -> PostProcessOptions {
     PostProcessOptions {
         max_detections: op.max_detections,
         max_classes_per_detection: op.max_classes_per_detection,

@@ -476,20 +476,6 @@ fn onnx_models_answer_as_onnx_runtime_does() {
     }
 }
 
-#[test]
-fn a_quantized_onnx_file_never_reaches_tract() {
-    let Some((bytes, ..)) = golden("models/mobilenet_v2_1.0_224_qdq_int8.onnx") else {
-        return;
-    };
-    let proto = tract_onnx::onnx()
-        .proto_model_for_read(&mut &bytes[..])
-        .unwrap();
-    let refused = FloatEngine::from_onnx(&proto, &[0], "m.onnx")
-        .err()
-        .unwrap();
-    assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
-}
-
 /// Runs a float `.tflite` file on its golden picture; the outputs of LiteRT's reference kernels beside ours.
 fn tflite_against_golden(model: &str, mean: f32, std: f32) -> Option<Vec<(TensorData, Vec<f32>)>> {
     let (bytes, json, picture) = golden(model)?;

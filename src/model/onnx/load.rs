@@ -1,7 +1,5 @@
 //! From the bytes of a file to a model.
 
-use std::sync::Arc;
-
 use tract_onnx::pb::{GraphProto, ModelProto};
 
 use super::import::Importer;
@@ -63,8 +61,7 @@ struct File {
 }
 
 impl File {
-    fn read(bytes: &[u8], name: &str) -> Result<Self> {
-        let proto = proto::decode(bytes, name)?;
+    fn new(proto: ModelProto, name: &str) -> Result<Self> {
         let graph = proto.graph.as_ref();
         let graph = graph.filter(|graph| !graph.node.is_empty() && !graph.output.is_empty());
         let Some(graph) = graph else {
@@ -90,7 +87,7 @@ impl File {
         self.proto
             .graph
             .as_ref()
-            .expect("`read` has refused files without a graph")
+            .expect("`new` has refused files without a graph")
     }
 
     fn model(&self, name: &str, program: Program, nchw_inputs: Vec<usize>) -> Model {
@@ -100,6 +97,7 @@ impl File {
             format: format!("ONNX, operator set {}, {}", self.opset, self.style.name()),
             program,
             nchw_inputs,
+            head: None,
             metadata: Metadata {
                 description: (!text.is_empty()).then(|| text.to_owned()),
                 ..Metadata::default()
@@ -120,9 +118,7 @@ impl File {
             .map(|(position, _)| position)
             .collect();
         let mut model = self.model(name, Program::Graph(Default::default()), nchw_inputs);
-        model.program = Program::Onnx(OnnxFile {
-            proto: Arc::new(self.proto),
-        });
+        model.program = Program::Onnx(OnnxFile::new(self.proto));
         model
     }
 
@@ -143,7 +139,11 @@ impl File {
 
 /// Parses an `.onnx` file. Quantized files become a graph; what has no integer kernel is refused by its name.
 pub(in crate::model) fn load(bytes: &[u8], name: &str) -> Result<Model> {
-    let file = File::read(bytes, name)?;
+    import(proto::decode(bytes, name)?, name)
+}
+
+pub(super) fn import(proto: ModelProto, name: &str) -> Result<Model> {
+    let file = File::new(proto, name)?;
     if file.style == Style::Float {
         return Ok(file.float(name));
     }
@@ -157,7 +157,11 @@ pub(in crate::model) fn load(bytes: &[u8], name: &str) -> Result<Model> {
 
 /// Parses an `.onnx` file; a quantized one becomes a float model with the clamps that its codes stood for.
 pub(in crate::model) fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
-    let mut file = File::read(bytes, name)?;
+    import_dequantized(proto::decode(bytes, name)?, name)
+}
+
+pub(super) fn import_dequantized(proto: ModelProto, name: &str) -> Result<Model> {
+    let mut file = File::new(proto, name)?;
     if file.style != Style::Float {
         let sites = file.sites(name)?;
         let graph = dequantize::graph(name, file.opset, file.graph(), &sites)?;

@@ -66,6 +66,7 @@ pub(super) fn load(bytes: &[u8], name: &str) -> Result<Model> {
         format: format!("TensorFlow Lite, {}", style(&graph)),
         program: Program::Graph(graph),
         nchw_inputs: Vec::new(),
+        head: None,
         metadata: metadata::read(bytes, file),
     })
 }

@@ -1,0 +1,152 @@
+//! The tiny ONNX models of `tests/golden_onnx` give ONNX Runtime's answers, in integers and, if asked to, in float.
+//!
+//! `tests/golden_onnx/make_onnx.py` makes the models and stores the answers with the step of each output's codes.
+#![cfg(feature = "tract")]
+
+use std::path::{Path, PathBuf};
+
+use eyas::engine::{self, Options};
+use eyas::graph::Op;
+use eyas::model::{self, Model, Program};
+use eyas::tensor::{TensorData, TensorView};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+}
+
+#[derive(Deserialize)]
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+    /// The real value of one code of an output.
+    #[serde(default)]
+    step: f32,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_onnx")
+}
+
+/// The files and ONNX Runtime's answers.
+fn models() -> Vec<(String, Vec<u8>, Golden)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "onnx") {
+            let text = std::fs::read_to_string(path.with_extension("json")).unwrap();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let golden = serde_json::from_str(&text).unwrap();
+            found.push((name, std::fs::read(&path).unwrap(), golden));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    assert!(found.len() > 15);
+    found
+}
+
+fn answers(model: &Model, golden: &Golden, options: Options) -> Vec<TensorData> {
+    let mut engine = engine::load(model, options).unwrap();
+    for _ in 0..2 {
+        for (index, input) in golden.inputs.iter().enumerate() {
+            assert_eq!(engine.inputs()[index].shape.dims(), input.shape);
+            engine
+                .set_input(index, TensorView::F32(&input.values))
+                .unwrap();
+        }
+        engine.run().unwrap();
+    }
+    let outputs = engine.outputs().iter().zip(&golden.outputs);
+    for (found, expected) in outputs {
+        assert_eq!(
+            (&found.name, found.shape.dims()),
+            (&expected.name, &expected.shape[..])
+        );
+    }
+    (0..golden.outputs.len())
+        .map(|index| engine.output(index).to_data())
+        .collect()
+}
+
+/// The largest difference between answers and ONNX Runtime's, in steps of the output's codes.
+fn distance(answers: &[TensorData], golden: &Golden) -> f32 {
+    let mut largest = 0f32;
+    for (found, expected) in answers.iter().zip(&golden.outputs) {
+        let TensorData::F32(found) = found else {
+            panic!("{} is not real", expected.name);
+        };
+        assert_eq!(found.len(), expected.values.len());
+        for (a, b) in found.iter().zip(&expected.values) {
+            assert!(a.is_finite());
+            largest = largest.max((a - b).abs() / expected.step);
+        }
+    }
+    largest
+}
+
+#[test]
+fn every_model_gives_the_answers_of_onnx_runtime() {
+    let mut complaints = Vec::new();
+    for (name, bytes, golden) in models() {
+        let loaded = match model::load(&bytes, &name) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                complaints.push(error.to_string());
+                continue;
+            }
+        };
+        assert!(matches!(loaded.program, Program::Graph(_)), "{name}");
+        let once = answers(&loaded, &golden, Options::default());
+        let distance = distance(&once, &golden);
+        println!("{name}: {distance:.3} codes");
+        if distance > 1.01 {
+            complaints.push(format!("{name}: {distance:.2} codes away"));
+        }
+        for (threads, keep_intermediates) in [(2, false), (1, true)] {
+            let options = Options {
+                threads,
+                keep_intermediates,
+                ..Options::default()
+            };
+            if answers(&loaded, &golden, options) != once {
+                complaints.push(format!("{name}: other answers with {options:?}"));
+            }
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn no_transposition_is_left_where_none_is_meant() {
+    for (name, bytes, _) in models() {
+        let Program::Graph(graph) = model::load(&bytes, &name).unwrap().program else {
+            panic!("{name} is no graph");
+        };
+        let transpositions = graph
+            .nodes
+            .iter()
+            .filter(|node| matches!(node.op, Op::Transpose(_)))
+            .count();
+        // A channel shuffle, and outputs of several rows and channels in the file's order.
+        let allowed = match name.split_once('_').unwrap().0 {
+            "shuffled" => 3,
+            "residual" | "squeeze" | "resized" => 1,
+            _ => 0,
+        };
+        assert!(transpositions <= allowed, "{name}: {transpositions}");
+    }
+}
+
+#[test]
+fn dequantized_models_stay_near() {
+    for (name, bytes, golden) in models() {
+        let loaded = model::load_dequantized(&bytes, &name).unwrap();
+        assert!(matches!(loaded.program, Program::Onnx(_)), "{name}");
+        let distance = distance(&answers(&loaded, &golden, Options::default()), &golden);
+        println!("{name}: {distance:.2} codes");
+        assert!(distance < 8.0, "{name}: {distance} codes away");
+    }
+}
