@@ -129,7 +129,7 @@ pub fn load_engine(
     options: Options,
     mut prepare: impl FnMut(&mut Model) -> Result<()>,
 ) -> Result<(Model, Box<dyn Engine>)> {
-    let mut start = |mut model: Model| {
+    let mut start = |mut model: Model| -> Result<(Model, Box<dyn Engine>)> {
         prepare(&mut model)?;
         let engine = engine::load(&model, options)?;
         Ok((model, engine))

@@ -308,13 +308,13 @@ fn attach_to_graph(
     let table = tail.value("anchors", &[head.anchors, 4], DType::F32, None);
     tail.graph.values[table.0].data = Some(TensorData::F32(anchors.boxes.concat()));
     let rows = options.max_detections;
+    let mut output = |name: &str, dims: &[usize]| tail.value(name, dims, DType::F32, None);
     let outputs = [
-        ("detection_boxes", &[1, rows, 4][..]),
-        ("detection_classes", &[1, rows]),
-        ("detection_scores", &[1, rows]),
-        ("num_detections", &[1]),
-    ]
-    .map(|(name, dims)| tail.value(name, dims, DType::F32, None));
+        output("detection_boxes", &[1, rows, 4]),
+        output("detection_classes", &[1, rows]),
+        output("detection_scores", &[1, rows]),
+        output("num_detections", &[1]),
+    ];
     let inputs = vec![boxes, scores, table];
     tail.node(Op::DetectionPostProcess(options), inputs, outputs.to_vec());
     graph.outputs = outputs.to_vec();

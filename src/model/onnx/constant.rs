@@ -157,7 +157,10 @@ pub(super) fn read(tensor: &TensorProto) -> Result<Constant, String> {
         .map(|&dim| usize::try_from(dim).ok())
         .collect();
     let shape = dims.and_then(Shape::checked);
-    let shape = shape.ok_or_else(|| format!("it has the impossible shape {:.99?}", tensor.dims))?;
+    let shape = shape.ok_or_else(|| {
+        let dims = &tensor.dims[..tensor.dims.len().min(9)];
+        format!("it has the impossible shape {dims:?}")
+    })?;
     let kind = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
     let raw = &tensor.raw_data;
     let data = match kind {

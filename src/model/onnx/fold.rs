@@ -4,6 +4,9 @@ use std::rc::Rc;
 
 use super::constant::{Constant, Elements};
 
+/// The longest list that is put together: shapes are short.
+const MAX_LENGTH: usize = 1 << 20;
+
 /// Elementwise arithmetic of two constants: of equal shapes, or one of them a single element.
 pub(super) fn binary(op: &str, a: &Constant, b: &Constant) -> Option<Constant> {
     let dims = match (a.data.len(), b.data.len()) {
@@ -55,7 +58,8 @@ pub(super) fn reciprocal(constant: &Constant) -> Option<Rc<Constant>> {
 /// Lists of integers, or of real values, one after the other.
 pub(super) fn concat<'a>(parts: impl Iterator<Item = &'a Constant>) -> Option<Constant> {
     let parts: Vec<&Constant> = parts.filter(|part| part.data.len() > 0).collect();
-    if parts.iter().any(|part| part.dims.len() != 1) {
+    let length: usize = parts.iter().map(|part| part.data.len()).sum();
+    if length > MAX_LENGTH || parts.iter().any(|part| part.dims.len() != 1) {
         return None;
     }
     let reals: Option<Vec<Vec<f32>>> = parts.iter().map(|part| part.reals()).collect();

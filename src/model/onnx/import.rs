@@ -135,7 +135,7 @@ impl<'a> Importer<'a> {
     }
 
     /// A tensor by its name, an initializer read now if it was not before; `None` if nothing has made it yet.
-    pub fn operand(&mut self, name: &str) -> Result<Option<Operand>, String> {
+    pub fn operand(&mut self, name: &str) -> std::result::Result<Option<Operand>, String> {
         if let Some(operand) = self.operands.get(name) {
             return Ok(Some(operand.clone()));
         }
@@ -270,7 +270,7 @@ impl<'a> Importer<'a> {
 
     /// A checked shape.
     pub fn shape(&self, site: &Site, dims: Vec<usize>) -> Result<Shape> {
-        let text = format!("{dims:.99?}");
+        let text = format!("{:?}", &dims[..dims.len().min(9)]);
         Shape::checked(dims).ok_or_else(|| {
             site.damaged(self.model, format!("a tensor of shape {text} is too large"))
         })
@@ -278,17 +278,19 @@ impl<'a> Importer<'a> {
 
     /// Adds a value to the graph. Counts the bytes that it takes, now or in an engine.
     pub fn add_value(&mut self, info: TensorInfo, data: Option<TensorData>) -> Result<ValueId> {
-        let size = info.shape.elements().saturating_mul(info.dtype.size());
-        self.bytes = self.bytes.saturating_add(size);
-        if self.bytes > MAX_BYTES {
-            let most = MAX_BYTES >> 20;
-            return Err(Error::model(
-                self.model,
-                format!("its tensors take more than {most} MiB; use a smaller model"),
-            ));
-        }
+        self.reserve(info.shape.elements().saturating_mul(info.dtype.size()))?;
         self.graph.values.push(Value { info, data });
         Ok(ValueId(self.graph.values.len() - 1))
+    }
+
+    fn reserve(&mut self, bytes: usize) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes <= MAX_BYTES {
+            return Ok(());
+        }
+        let most = MAX_BYTES >> 20;
+        let reason = format!("its tensors take more than {most} MiB; use a smaller model");
+        Err(Error::model(self.model, reason))
     }
 
     /// Names the first output of an operator.
@@ -297,6 +299,7 @@ impl<'a> Importer<'a> {
     }
 
     pub fn set_constant(&mut self, site: &Site, constant: Constant) -> Result<()> {
+        self.reserve(constant.data.len())?;
         self.define(site, 0, Operand::Constant(Rc::new(constant)))
     }
 
@@ -308,7 +311,7 @@ impl<'a> Importer<'a> {
             .map_err(|reason| site.damaged(self.model, reason))
     }
 
-    pub fn define_name(&mut self, name: &str, operand: Operand) -> Result<(), String> {
+    pub fn define_name(&mut self, name: &str, operand: Operand) -> std::result::Result<(), String> {
         let is_new = !self.initializers.contains_key(name) && !self.operands.contains_key(name);
         if !is_new {
             return Err(format!("tensor `{:.120}` is made twice", printable(name)));
@@ -326,17 +329,16 @@ impl<'a> Importer<'a> {
     /// An axis of the file that may count from the end.
     pub fn axis(&self, site: &Site, axis: i64, rank: usize) -> Result<usize> {
         let count = rank as i64;
-        match if axis < 0 {
+        let resolved = if axis < 0 {
             axis.saturating_add(count)
         } else {
             axis
-        } {
-            axis if (0..count).contains(&axis) => Ok(axis as usize),
-            _ => Err(site.damaged(
-                self.model,
-                format!("axis {axis} is outside a tensor of rank {rank}"),
-            )),
+        };
+        if (0..count).contains(&resolved) {
+            return Ok(resolved as usize);
         }
+        let reason = format!("axis {axis} is outside a tensor of rank {rank}");
+        Err(site.damaged(self.model, reason))
     }
 
     pub fn form(&self, view: &View) -> Form {

@@ -46,9 +46,9 @@ pub(super) fn declared_dims(value: &ValueInfoProto) -> Option<Vec<usize>> {
 
 /// Adds an input of the graph: a picture as NHWC, anything else as the file has it.
 pub(super) fn input(importer: &mut Importer<'_>, value: &ValueInfoProto) -> Result<()> {
-    let name = printable(&value.name);
+    let (model, name) = (importer.model, printable(&value.name));
     let refuse = |what: String, advice: &str| Error::Unsupported {
-        model: importer.model.into(),
+        model: model.into(),
         feature: format!("input `{name:.120}` {what}"),
         advice: advice.into(),
     };
@@ -109,7 +109,7 @@ pub(super) fn input(importer: &mut Importer<'_>, value: &ValueInfoProto) -> Resu
     };
     importer
         .define_name(&value.name, Operand::Value(view))
-        .map_err(|reason| Error::model(importer.model, reason))
+        .map_err(|reason| Error::model(model, reason))
 }
 
 /// uint8 codes as int8 codes.
@@ -117,7 +117,7 @@ fn signed(importer: &mut Importer<'_>, id: ValueId) -> Result<ValueId> {
     let info = importer.graph.info(id);
     match (&info.quant, info.dtype) {
         (Some(quant), DType::U8) => {
-            let quant = QuantParams::per_tensor(quant.scale(), quant.zero_point() - 128);
+            let quant = quantize::shifted(quant.clone());
             let name = format!("{}/int8", info.name);
             convert(importer, id, &name, DType::I8, Some(quant), Op::Quantize)
         }
@@ -152,9 +152,8 @@ fn convert(
 
 /// Adds an output of the graph, in the file's layout and type.
 pub(super) fn output(importer: &mut Importer<'_>, value: &ValueInfoProto) -> Result<()> {
-    let name = printable(&value.name);
-    let wrong =
-        |reason: &str| Error::model(importer.model, format!("output `{name:.120}` {reason}"));
+    let (model, name) = (importer.model, printable(&value.name));
+    let wrong = |reason: &str| Error::model(model, format!("output `{name:.120}` {reason}"));
     let operand = importer.operand(&value.name);
     let Some(Operand::Value(view)) = operand.map_err(|reason| wrong(&reason))? else {
         return Err(wrong("does not depend on the inputs"));

@@ -1,6 +1,8 @@
 //! From the bytes of a file to a model.
 
-use tract_onnx::pb::{GraphProto, ModelProto};
+use std::collections::{HashMap, HashSet};
+
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
 
 use super::import::Importer;
 use super::site::Site;
@@ -8,6 +10,16 @@ use super::{OnnxFile, dequantize, expand, inputs, operators, proto};
 use crate::error::{Error, Result};
 use crate::graph::passes;
 use crate::model::{Metadata, Model, Program};
+
+/// Bytes of constants that all operators together may read: each reading is a copy.
+const MAX_BYTES_READ: usize = 2 << 30;
+
+/// Bytes of a tensor's data, at least.
+fn size(tensor: &TensorProto) -> usize {
+    tensor.raw_data.len()
+        + 4 * (tensor.float_data.len() + tensor.int32_data.len())
+        + 8 * (tensor.int64_data.len() + tensor.double_data.len())
+}
 
 /// How a file is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,16 +102,23 @@ impl File {
             .expect("`new` has refused files without a graph")
     }
 
-    fn model(&self, name: &str, program: Program, nchw_inputs: Vec<usize>) -> Model {
-        let text = self.proto.doc_string.trim();
+    /// The model that `program` makes of the file.
+    fn model(
+        self,
+        name: &str,
+        nchw_inputs: Vec<usize>,
+        program: impl FnOnce(ModelProto) -> Program,
+    ) -> Model {
+        let text = self.proto.doc_string.trim().to_owned();
+        let style = self.style.name();
         Model {
             name: name.into(),
-            format: format!("ONNX, operator set {}, {}", self.opset, self.style.name()),
-            program,
+            format: format!("ONNX, operator set {}, {style}", self.opset),
+            program: program(self.proto),
             nchw_inputs,
             head: None,
             metadata: Metadata {
-                description: (!text.is_empty()).then(|| text.to_owned()),
+                description: Some(text).filter(|text| !text.is_empty()),
                 ..Metadata::default()
             },
         }
@@ -108,7 +127,9 @@ impl File {
     /// The model as tract runs it.
     fn float(self, name: &str) -> Model {
         let file = self.graph();
-        let is_fed = |name: &str| file.initializer.iter().all(|tensor| tensor.name != name);
+        let initializers = file.initializer.iter().map(|tensor| tensor.name.as_str());
+        let initializers: HashSet<&str> = initializers.collect();
+        let is_fed = |name: &str| !initializers.contains(name);
         let fed = file.input.iter().filter(|input| is_fed(&input.name));
         let is_picture =
             |dims: Option<Vec<usize>>| dims.is_some_and(|dims| inputs::is_nchw_picture(&dims));
@@ -117,9 +138,9 @@ impl File {
             .filter(|(_, input)| is_picture(inputs::declared_dims(input)))
             .map(|(position, _)| position)
             .collect();
-        let mut model = self.model(name, Program::Graph(Default::default()), nchw_inputs);
-        model.program = Program::Onnx(OnnxFile::new(self.proto));
-        model
+        self.model(name, nchw_inputs, |proto| {
+            Program::Onnx(OnnxFile::new(proto))
+        })
     }
 
     fn sites(&self, name: &str) -> Result<Vec<Site>> {
@@ -133,7 +154,22 @@ impl File {
                 ),
             });
         }
-        Ok(expand::sites(self.graph()))
+        let sites = expand::sites(self.graph());
+        let sizes = self
+            .graph()
+            .initializer
+            .iter()
+            .map(|tensor| (tensor.name.as_str(), size(tensor)));
+        let sizes: HashMap<&str, usize> = sizes.collect();
+        let inputs = sites.iter().flat_map(|site| &site.node.input);
+        let read = inputs.filter_map(|name| sizes.get(name.as_str()));
+        if read.fold(0usize, |sum, size| sum.saturating_add(*size)) > MAX_BYTES_READ {
+            return Err(Error::model(
+                name,
+                "its operators read its constants far too often; the file is damaged",
+            ));
+        }
+        Ok(sites)
     }
 }
 
@@ -152,7 +188,7 @@ pub(super) fn import(proto: ModelProto, name: &str) -> Result<Model> {
     let (mut graph, nchw_inputs) = importer.run()?;
     passes::remove_dead(&mut graph);
     graph.validate(name)?;
-    Ok(file.model(name, Program::Graph(graph), nchw_inputs))
+    Ok(file.model(name, nchw_inputs, |_| Program::Graph(graph)))
 }
 
 /// Parses an `.onnx` file; a quantized one becomes a float model with the clamps that its codes stood for.

@@ -36,7 +36,7 @@ pub(super) fn reshape(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
     }
 }
 
-/// Views without the dimensions of one element that agree in the rest are the same tensor.
+/// A value under other dimensions. Its axes take the file's order first.
 fn reshape_value(
     importer: &mut Importer<'_>,
     site: &Site,

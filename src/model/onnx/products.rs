@@ -69,20 +69,26 @@ fn arranged(
             format!("weights of shape {dims:?} in {groups} groups do not fit {channels} channels");
         return Err(site.damaged(importer.model, reason));
     }
-    if groups == 1 {
-        return Ok((Op::Conv2d, weights.permuted(&[0, 2, 3, 1])));
-    }
-    if groups == channels {
-        return Ok((Op::DepthwiseConv2d, weights.permuted(&[1, 2, 3, 0])));
-    }
-    let spread = spread(weights, groups).ok_or_else(|| {
-        site.unsupported(
-            importer.model,
-            "with large groups of channels",
-            "export the model without grouped convolutions",
-        )
-    })?;
-    Ok((Op::Conv2d, spread.permuted(&[0, 2, 3, 1])))
+    let op: fn(Conv2d) -> Op = match groups == channels && groups > 1 {
+        true => Op::DepthwiseConv2d,
+        false => Op::Conv2d,
+    };
+    let weights = match groups {
+        1 => weights.permuted(&[0, 2, 3, 1]),
+        _ if groups == channels => weights.permuted(&[1, 2, 3, 0]),
+        _ => match spread(weights, groups) {
+            Some(spread) => spread.permuted(&[0, 2, 3, 1]),
+            None => {
+                let advice = "export the model without grouped convolutions";
+                return Err(site.unsupported(
+                    importer.model,
+                    "with large groups of channels",
+                    advice,
+                ));
+            }
+        },
+    };
+    Ok((op, weights))
 }
 
 /// Weights of groups as weights of all channels: those between groups stand for 0.

@@ -93,8 +93,9 @@ fn parameters(
 }
 
 /// The parameters of uint8 codes that are stored as int8.
-fn shifted(mut quant: QuantParams) -> QuantParams {
-    quant.zero_points.iter_mut().for_each(|zero| *zero -= 128);
+pub(super) fn shifted(mut quant: QuantParams) -> QuantParams {
+    let zeros = quant.zero_points.iter_mut();
+    zeros.for_each(|zero| *zero = zero.saturating_sub(128));
     quant
 }
 
@@ -231,7 +232,7 @@ pub(super) fn codes_outcome(importer: &mut Importer<'_>, site: &Site) -> Result<
             if is_direct {
                 outcome.name = next.output().to_owned();
             }
-        } else if !moves_only(next.op()) || next.input(0) != Some(&at) {
+        } else if !moves_only(next.op()) || next.input(0) != Some(at.as_str()) {
             break;
         }
         at = next.output().to_owned();

@@ -133,7 +133,7 @@ fn faults_are_named() {
             |g| g.node[3].input[0] = "r".into(),
             "nothing before makes its input `r`",
         ),
-        (|g| g.node[4].output[0] = "c".into(), "made twice"),
+        (|g| g.node[1].output[0] = "scale".into(), "made twice"),
         (
             |g| g.initializer[2].dims = vec![i64::MAX, 3, 1, 1],
             "impossible shape",
