@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{load, print, table};
-use crate::engine::{self, Engine, Options, StepInfo};
+use crate::engine::{Engine, Options, StepInfo};
 use crate::error::Result;
 use crate::kernels::Isa;
 use crate::telemetry::system::peak_rss_bytes;

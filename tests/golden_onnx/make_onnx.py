@@ -152,6 +152,14 @@ def newest(n):
     n.output(n.op("MatMul", x, n.constant(n.rng.normal(0, 1, (8, 5)).astype(np.float32))), 1, 5)
 
 
+@net(QDQ)
+def refused(n):
+    """An operator that has no integer kernel."""
+    x = n.conv(n.input(1, 3, 8, 8), 3, 6, strides=[2, 2])
+    x = n.op("Elu", x)
+    n.output(n.op("GlobalAveragePool", n.conv(x, 6, 4, kernel=1)), 1, 4, 1, 1)
+
+
 class Pictures(CalibrationDataReader):
     def __init__(self, feeds):
         self.feeds = iter(feeds)

@@ -41,7 +41,8 @@ pub(super) fn conv(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
         activation: outcome.activation,
     };
     let input = importer.nhwc(site, &x)?;
-    let inputs = weighted(importer, site, input, &weights, bias(importer, site, 2)?)?;
+    let bias = importer.optional_constant(site, 2)?;
+    let inputs = weighted(importer, site, input, &weights, bias)?;
     importer.finish(
         site,
         op(geometry),
@@ -145,10 +146,6 @@ fn outcome(
     }
 }
 
-fn bias(importer: &mut Importer<'_>, site: &Site, position: usize) -> Result<Option<Rc<Constant>>> {
-    importer.optional_constant(site, position)
-}
-
 /// The inputs of the node: `x`, weights with their output channels along any axis, and the bias.
 fn weighted(
     importer: &mut Importer<'_>,
@@ -243,7 +240,7 @@ pub(super) fn matrix_product(importer: &mut Importer<'_>, site: &Site) -> Result
     let canonical = importer.canonical(site, &x)?;
     let (input, weights) = unflattened(importer, site, canonical, weights)?;
     let bias = match site.op() {
-        "Gemm" => bias(importer, site, 2)?.map(|bias| flat(&bias)),
+        "Gemm" => importer.optional_constant(site, 2)?.map(|bias| flat(&bias)),
         _ => None,
     };
     let inputs = weighted(importer, site, input, &weights, bias)?;
