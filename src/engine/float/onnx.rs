@@ -126,7 +126,7 @@ fn check_nodes(proto: &ModelProto, name: &str) -> Result<()> {
     let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
     for (index, node) in nodes.enumerate() {
         let op = node.op_type.as_str();
-        let is_quantized = op.contains("QuantizeLinear")
+        let is_quantized = op.contains("uantizeLinear")
             || ["QLinear", "QGemm", "QAttention"]
                 .iter()
                 .any(|start| op.starts_with(start))
