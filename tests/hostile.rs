@@ -83,7 +83,7 @@ fn name(path: &Path) -> &str {
 }
 
 /// Whether a copy is compiled and run, not only loaded.
-fn is_run(path: &Path, size: usize, round: usize) -> bool {
+fn is_run(size: usize, round: usize) -> bool {
     let is_small = size < SMALL;
     is_small || round % SPARSE == 1 || std::env::var("EYAS_HOSTILE").is_ok_and(|how| how == "full")
 }
@@ -168,7 +168,7 @@ fn truncated_models_are_refused_or_answered() {
         let random = std::iter::repeat_with(|| random.below(bytes.len())).take(TRUNCATIONS);
         for (round, length) in random.chain(0..32).enumerate() {
             let what = format!("{} cut to {length}", name(&path));
-            attempt(&bytes[..length], &what, is_run(&path, length, round));
+            attempt(&bytes[..length], &what, is_run(length, round));
         }
     }
     assert_little_memory();
@@ -199,7 +199,7 @@ fn damaged_models_are_refused_or_answered() {
                 damage.push((position, bit));
             }
             let what = format!("{} with flips {damage:?}", name(&path));
-            attempt(&bytes, &what, is_run(&path, bytes.len(), round));
+            attempt(&bytes, &what, is_run(bytes.len(), round));
             for (position, bit) in damage {
                 bytes[position] ^= bit;
             }
@@ -223,7 +223,7 @@ fn extreme_numbers_are_refused_or_answered() {
             for word in [0, 1, -1, i32::MAX, i32::MIN, 1 << 16] {
                 bytes[position..position + 4].copy_from_slice(&word.to_le_bytes());
                 let what = format!("{} with {word} at {position}", name(&path));
-                attempt(&bytes, &what, is_run(&path, good.len(), round));
+                attempt(&bytes, &what, is_run(good.len(), round));
             }
             bytes[position..position + 4].copy_from_slice(&good[position..position + 4]);
         }
