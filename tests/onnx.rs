@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use eyas::engine::{self, Options};
 use eyas::graph::Op;
-use eyas::model::{self, Model, Program};
+use eyas::model::{self, Anchors, Decoding, Model, Program, ScoreActivation};
 use eyas::tensor::{TensorData, TensorView};
 use serde::Deserialize;
 
@@ -159,6 +159,67 @@ fn an_operator_without_an_integer_kernel_is_named() {
         "{error}"
     );
     assert!(error.contains("--allow-float"), "{error}");
+}
+
+/// The detections in class order, of a model with post-processing put after it, on the golden input.
+fn detections(mut model: Model, golden: &Golden, activation: ScoreActivation) -> Vec<Vec<f32>> {
+    let head = model.raw_head().unwrap();
+    assert_eq!(
+        (head.boxes, head.scores, head.anchors, head.columns),
+        (0, 1, 160, 3)
+    );
+    assert_eq!(
+        head.known,
+        Some(ScoreActivation::None),
+        "it ends in a sigmoid"
+    );
+    let anchor = |at: usize| [(at / 8 % 8) as f32 / 8.0, (at % 8) as f32 / 8.0, 0.3, 0.3];
+    let decoding = Decoding {
+        anchors: Anchors::new((0..160).map(anchor).collect(), Anchors::DEFAULT_SCALE).unwrap(),
+        activation,
+        has_background: true,
+    };
+    model.attach(&head, decoding).unwrap();
+    let mut engine = engine::load(&model, Options::default()).unwrap();
+    let input = TensorView::F32(&golden.inputs[0].values);
+    engine.set_input(0, input).unwrap();
+    engine.run().unwrap();
+    let outputs = (0..4).map(|index| match engine.output(index) {
+        TensorView::F32(values) => values.to_vec(),
+        other => panic!("{other:?}"),
+    });
+    outputs.collect()
+}
+
+#[test]
+fn raw_heads_find_the_same_in_integers_and_in_float() {
+    let (name, bytes, golden) = models()
+        .into_iter()
+        .find(|(name, ..)| name == "ssd_head_qdq")
+        .unwrap();
+    for activation in [
+        ScoreActivation::None,
+        ScoreActivation::Sigmoid,
+        ScoreActivation::Softmax,
+    ] {
+        let load = [model::load, model::load_dequantized];
+        let [integer, float] =
+            load.map(|load| detections(load(&bytes, &name).unwrap(), &golden, activation));
+        let count = integer[3][0];
+        assert!(count > 5.0, "{count}");
+        // Scores near each other change places, and boxes near the bound of overlap may stay or go.
+        assert!(
+            (count - float[3][0]).abs() <= 0.2 * count,
+            "{activation:?}: {count} {}",
+            float[3][0]
+        );
+        let best = |outputs: &[Vec<f32>]| (outputs[1][0], outputs[2][0]);
+        assert!(
+            (best(&integer).1 - best(&float).1).abs() < 0.03,
+            "{activation:?}"
+        );
+        assert!(integer[1].iter().all(|&class| class == 0.0 || class == 1.0));
+    }
 }
 
 #[test]

@@ -49,7 +49,9 @@ impl Heads {
             feature: feature.into(),
             advice: advice.into(),
         };
-        if let Some(head) = model.raw_head() {
+        if model.head.is_none()
+            && let Some(head) = model.raw_head()
+        {
             let feature = format!("detection with {} raw boxes and no anchors", head.anchors);
             let advice = "pass the anchors that belong to the model: --anchors FILE";
             return Err(unsupported(&feature, advice));
