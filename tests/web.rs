@@ -114,6 +114,7 @@ impl Running {
                 let mut detections = vec![cat()];
                 detections.retain(|found| found.confidence >= limit.get());
                 Ok(Detected {
+                    classes: Vec::new(),
                     detections,
                     inference: Duration::from_millis(1),
                     ..Detected::default()

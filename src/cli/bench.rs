@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{load, print, table};
-use crate::engine::{self, Engine, Options, StepInfo};
+use crate::engine::{Engine, Options, StepInfo};
 use crate::error::Result;
 use crate::kernels::Isa;
 use crate::telemetry::system::peak_rss_bytes;
@@ -33,6 +33,9 @@ pub struct Args {
     /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
     #[arg(long, value_name = "NAME", value_parser = load::parse_isa)]
     isa: Option<Isa>,
+    /// Run a quantized model with float weights if it has operators without an integer kernel
+    #[arg(long)]
+    allow_float: bool,
     /// Runs to measure [default: as many as fit into 3 seconds, at least 5]
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u32).range(1..=MAX_RUNS as i64))]
     runs: Option<u32>,
@@ -88,13 +91,13 @@ struct Layer {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<()> {
-    let model = load::load_model(args.model.as_deref())?;
     let options = Options {
         threads: args.threads,
         isa: args.isa,
         keep_intermediates: false,
     };
-    let mut engine = engine::load(&model, options)?;
+    let path = args.model.as_deref();
+    let (model, mut engine) = load::load_engine(path, args.allow_float, options, |_| Ok(()))?;
     fill_inputs(engine.as_mut())?;
     warm_up(engine.as_mut())?;
     let steps = engine.steps();

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::load::{self, ModelArgs};
 use super::mqtt::{MqttArgs, parse_discovery};
 use super::places::{ClassTable, MaskTable, Places, ZoneTable};
+use super::reading::ReadingArgs;
 use crate::error::{Error, Result};
 use crate::sink::gpio;
 use crate::sink::mqtt::{BrokerUrl, parse_name};
@@ -18,7 +19,7 @@ use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
 /// Keys of the configuration file that a reload applies.
-const RELOADED: [&str; 8] = [
+const RELOADED: [&str; 14] = [
     "model",
     "labels",
     "confidence",
@@ -27,6 +28,12 @@ const RELOADED: [&str; 8] = [
     "zone",
     "mask",
     "class",
+    "allow-float",
+    "anchors",
+    "scores",
+    "box-scales",
+    "mean",
+    "std",
 ];
 
 /// Watches a source and shows what is found.
@@ -100,6 +107,12 @@ struct File {
     confidence: Option<f32>,
     threads: Option<usize>,
     isa: Option<String>,
+    allow_float: Option<bool>,
+    anchors: Option<PathBuf>,
+    scores: Option<String>,
+    box_scales: Option<String>,
+    mean: Option<String>,
+    std: Option<String>,
     source: Option<String>,
     size: Option<String>,
     fps: Option<toml::Value>,
@@ -179,6 +192,7 @@ impl Settings {
     fn merge(args: Args, file: File, name: &str) -> Result<Self> {
         let key = Key(name);
         let fps = file.fps.map(number_or_text);
+        let given = args.model.reading;
         let model = ModelArgs {
             model: args.model.model.or(file.model),
             labels: args.model.labels.or(file.labels),
@@ -196,6 +210,20 @@ impl Settings {
                 .model
                 .isa
                 .or(key.parsed("isa", file.isa, load::parse_isa)?),
+            allow_float: args.model.allow_float || file.allow_float.unwrap_or(false),
+            reading: ReadingArgs {
+                anchors: given.anchors.or(file.anchors),
+                scores: given
+                    .scores
+                    .or(key.parsed("scores", file.scores, str::parse)?),
+                box_scales: given.box_scales.or(key.parsed(
+                    "box-scales",
+                    file.box_scales,
+                    str::parse,
+                )?),
+                mean: given.mean.or(key.parsed("mean", file.mean, str::parse)?),
+                std: given.std.or(key.parsed("std", file.std, str::parse)?),
+            },
         };
         let source_options = SourceOptions {
             size: args.size.or(key.parsed("size", file.size, parse_size)?),

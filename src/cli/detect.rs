@@ -12,7 +12,7 @@ use image::codecs::jpeg::JpegEncoder;
 use super::load::{LoadedDetector, ModelArgs, Work, load_detector};
 use crate::error::{Error, Result};
 use crate::sink::Scene;
-use crate::sink::draw::{annotate, frame_to_rgb};
+use crate::sink::draw::{annotate, annotate_classes, frame_to_rgb};
 use crate::sink::events::EventRecord;
 use crate::source::read_picture;
 
@@ -76,7 +76,8 @@ fn one(
     let mut frame = read_picture(image)?;
     frame.index = index as u64;
     let detected = loaded.detector.detect(&frame)?;
-    let scene = Scene::new(Arc::new(frame), detected.detections, detected.inference);
+    let mut scene = Scene::new(Arc::new(frame), detected.detections, detected.inference);
+    scene.classes = detected.classes;
     let text = if args.json {
         EventRecord::new(&scene).to_line() + "\n"
     } else {
@@ -94,9 +95,10 @@ fn one(
     Ok(())
 }
 
-/// A heading and one line a box.
+/// A heading and one line a box, or a class of the whole picture.
 fn describe(image: &Path, scene: &Scene) -> String {
     let count = match scene.detections.len() {
+        0 if !scene.classes.is_empty() => "as a whole".into(),
         0 => "nothing".into(),
         1 => "1 object".into(),
         n => format!("{n} objects"),
@@ -115,6 +117,9 @@ fn describe(image: &Path, scene: &Scene) -> String {
             "  {:width$} {:.3}  x {:.1}..{:.1}  y {:.1}..{:.1}\n",
             detection.label, detection.confidence, b.x_min, b.x_max, b.y_min, b.y_max
         );
+    }
+    for class in &scene.classes {
+        text += &format!("  {:.3}  {}\n", class.confidence, class.label);
     }
     text
 }
@@ -140,6 +145,7 @@ fn check_target(target: &Path, images: &[PathBuf], written: &HashSet<PathBuf>) -
 fn save(scene: &Scene, target: &Path) -> Result<()> {
     let mut picture = frame_to_rgb(&scene.frame);
     annotate(&mut picture, &scene.detections);
+    annotate_classes(&mut picture, &scene.classes);
     let mut bytes = std::io::Cursor::new(Vec::new());
     let encoded = if is_jpeg(target) {
         picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))

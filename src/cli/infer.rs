@@ -8,7 +8,8 @@ use super::{load, npy};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::kernels::Isa;
-use crate::tensor::{TensorInfo, TensorView};
+use crate::model::Model;
+use crate::tensor::{Shape, TensorData, TensorInfo, TensorView};
 
 /// Runs a model once on tensors from .npy files and writes what it answers as .npy files.
 #[derive(Debug, clap::Args)]
@@ -31,18 +32,21 @@ pub struct Args {
     /// The instruction set to use at most: scalar, neon, neon_dot, avx2 or avx512_vnni
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
+    /// Run a quantized model with float weights if it has operators without an integer kernel
+    #[arg(long)]
+    allow_float: bool,
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
-    let model = load::load_model(args.model.as_deref())?;
     let options = engine::Options {
         threads: usize::from(args.threads),
         isa: args.isa,
         keep_intermediates: args.all,
     };
-    let mut engine = engine::load(&model, options)?;
-    set_inputs(engine.as_mut(), &args.input, &model.name)?;
+    let path = args.model.as_deref();
+    let (model, mut engine) = load::load_engine(path, args.allow_float, options, |_| Ok(()))?;
+    set_inputs(engine.as_mut(), &args.input, &model)?;
     engine.run()?;
     std::fs::create_dir_all(&args.out)
         .map_err(Error::io(format!("make the folder {}", args.out.display())))?;
@@ -53,20 +57,31 @@ pub fn run(args: Args) -> Result<()> {
     std::fs::write(&path, text + "\n").map_err(Error::io(format!("write {}", path.display())))
 }
 
-fn set_inputs(engine: &mut dyn Engine, files: &[PathBuf], model: &str) -> Result<()> {
-    let expected = engine.inputs().to_vec();
+/// Inputs are taken in the file's layout, pictures also as `[batch, height, width, channels]`.
+fn set_inputs(engine: &mut dyn Engine, files: &[PathBuf], model: &Model) -> Result<()> {
+    let (taken, model_name) = (engine.inputs().to_vec(), &model.name);
+    let mut expected = taken.clone();
+    for &position in &model.nchw_inputs {
+        if let Some([batch, height, width, channels]) = taken[position].shape.nhwc() {
+            expected[position].shape = Shape::from([batch, channels, height, width]);
+        }
+    }
     if files.len() != expected.len() {
         let wanted: Vec<String> = expected.iter().map(describe).collect();
         return Err(Error::Usage(format!(
-            "{model} has {} inputs, --input was given {} times; give one .npy file for each: {}",
+            "{model_name} has {} inputs, --input was given {} times; give one .npy file for each: {}",
             expected.len(),
             files.len(),
             wanted.join("; ")
         )));
     }
     for (index, (file, info)) in files.iter().zip(&expected).enumerate() {
-        let (shape, data) = read_input(file, info)?;
-        if shape != info.shape || data.view().dtype() != info.dtype {
+        let (mut shape, mut data) = read_input(file, info)?;
+        if shape == info.shape && shape != taken[index].shape {
+            data = interleaved(&data, &shape);
+            shape = taken[index].shape.clone();
+        }
+        if shape != taken[index].shape || data.view().dtype() != info.dtype {
             return Err(Error::Data {
                 file: file.display().to_string(),
                 reason: format!(
@@ -81,10 +96,28 @@ fn set_inputs(engine: &mut dyn Engine, files: &[PathBuf], model: &str) -> Result
     Ok(())
 }
 
-fn read_input(
-    file: &Path,
-    info: &TensorInfo,
-) -> Result<(crate::tensor::Shape, crate::tensor::TensorData)> {
+/// Elements from `[batch, channels, height, width]` to `[batch, height, width, channels]`.
+fn interleaved(data: &TensorData, shape: &Shape) -> TensorData {
+    fn permuted<T: Copy>(data: &[T], channels: usize, plane: usize) -> Vec<T> {
+        let pictures = data.chunks_exact((channels * plane).max(1));
+        let pixels = pictures.flat_map(|picture| (0..plane).map(move |at| &picture[at..]));
+        pixels
+            .flat_map(|rest| rest.iter().step_by(plane).copied())
+            .collect()
+    }
+    let Some([_, channels, height, width]) = shape.nhwc() else {
+        return data.clone();
+    };
+    let plane = height * width;
+    match data {
+        TensorData::U8(data) => TensorData::U8(permuted(data, channels, plane)),
+        TensorData::I8(data) => TensorData::I8(permuted(data, channels, plane)),
+        TensorData::I32(data) => TensorData::I32(permuted(data, channels, plane)),
+        TensorData::F32(data) => TensorData::F32(permuted(data, channels, plane)),
+    }
+}
+
+fn read_input(file: &Path, info: &TensorInfo) -> Result<(Shape, TensorData)> {
     const PICTURES: [&str; 7] = ["png", "jpg", "jpeg", "bmp", "gif", "webp", "tiff"];
     let extension = file.extension().unwrap_or_default().to_string_lossy();
     if PICTURES.contains(&extension.to_ascii_lowercase().as_str()) {
@@ -188,13 +221,20 @@ fn file_name(kind: &str, position: usize, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{DType, QuantParams, Shape};
+    use crate::tensor::{DType, QuantParams};
 
     #[test]
     fn file_names_cannot_leave_the_folder() {
         assert_eq!(file_name("output", 2, "a/b:0"), "output_002_a_b_0.npy");
         assert_eq!(file_name("value", 0, "../../x"), "value_000_.._.._x.npy");
         assert!(file_name("value", 0, &"x".repeat(500)).len() < 100);
+    }
+
+    #[test]
+    fn planes_become_pixels() {
+        let planes = TensorData::U8(vec![1, 2, 3, 10, 20, 30]);
+        let pixels = interleaved(&planes, &Shape::from([1, 2, 1, 3]));
+        assert_eq!(pixels, TensorData::U8(vec![1, 10, 2, 20, 3, 30]));
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::load::{self, ModelArgs};
+use super::load::{self, LoadedModel, ModelArgs};
+use super::reading::ReadingArgs;
 use super::{print, table};
 use crate::detect::Detector;
-use crate::engine::{self, StepInfo};
+use crate::engine::StepInfo;
 use crate::error::Result;
 use crate::kernels::Isa;
 use crate::model::{Metadata, Model, Program};
@@ -28,6 +29,11 @@ pub struct Args {
     /// Instruction set to use at most
     #[arg(long, value_name = "NAME", value_parser = load::parse_isa)]
     isa: Option<Isa>,
+    /// Show a quantized model with float weights if it has operators without an integer kernel
+    #[arg(long)]
+    allow_float: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 /// Runs the command.
@@ -37,12 +43,17 @@ pub fn run(args: Args) -> Result<()> {
         labels: args.labels,
         threads: Some(args.threads),
         isa: args.isa,
+        allow_float: args.allow_float,
+        reading: args.reading,
         ..ModelArgs::default()
     };
-    let model = flags.load_model()?;
-    let (labels, labels_summary) = flags.load_labels(&model)?;
-    let engine = engine::load(&model, flags.engine_options(load::Work::Stills))?;
-    let mut text = format!("{}\n", model.name);
+    let LoadedModel {
+        model,
+        labels,
+        labels_summary,
+        engine,
+    } = flags.load(load::Work::Stills)?;
+    let mut text = format!("{}\n{}\n", model.name, model.format);
     describe_metadata(&mut text, &model.metadata);
     section(&mut text, "inputs", &tensor_table(engine.inputs()));
     section(&mut text, "outputs", &tensor_table(engine.outputs()));
@@ -63,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
         Ok(detector) => detector.describe(),
         Err(reason) => format!("none: {reason}\n"),
     };
-    section(&mut text, "detection head", &head);
+    section(&mut text, "head", &head);
     section(&mut text, "engine", &format!("{summary}\n{steps}"));
     print(&text)
 }
@@ -111,15 +122,11 @@ fn quantization(info: &TensorInfo) -> String {
 }
 
 fn operator_table(model: &Model) -> String {
-    let graph = match &model.program {
-        Program::Graph(graph) => graph,
-        Program::Onnx(bytes) => {
-            return format!("ONNX file of {} bytes, run by tract\n", bytes.len());
-        }
-    };
     let mut counts = BTreeMap::<&str, usize>::new();
-    for node in &graph.nodes {
-        *counts.entry(node.op.name()).or_default() += 1;
+    let mut count = |name| *counts.entry(name).or_default() += 1;
+    match &model.program {
+        Program::Graph(graph) => graph.nodes.iter().for_each(|node| count(node.op.name())),
+        Program::Onnx(file) => file.operators().for_each(count),
     }
     let rows: Vec<_> = counts
         .iter()

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::models;
+use super::reading::ReadingArgs;
 use crate::detect::{Detector, Threshold};
-use crate::engine::{self, Options};
+use crate::engine::{self, Engine, Options};
 use crate::error::{Error, Result};
 use crate::graph::Op;
 use crate::kernels::Isa;
@@ -18,7 +19,7 @@ pub const DEFAULT_CONFIDENCE: f32 = 0.4;
 /// Flags of every command that detects.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ModelArgs {
-    /// Model file (.tflite), or a name from `eyas models list` [default: codes, the built-in model]
+    /// Model file (.tflite, .onnx), or a name from `eyas models list` [default: codes, the built-in model]
     #[arg(short, long, value_name = "FILE|NAME")]
     pub model: Option<PathBuf>,
     /// Label file [default: the labels that come with the model]
@@ -34,6 +35,11 @@ pub struct ModelArgs {
     /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
     #[arg(long, value_name = "NAME", value_parser = parse_isa)]
     pub isa: Option<Isa>,
+    /// Run a quantized model with float weights, slowly, if it has operators without an integer kernel
+    #[arg(long)]
+    pub allow_float: bool,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
 }
 
 impl ModelArgs {
@@ -46,37 +52,99 @@ impl ModelArgs {
         }
     }
 
-    /// [`load_model`] of `-m`.
-    pub fn load_model(&self) -> Result<Model> {
-        load_model(self.model.as_deref())
+    /// [`load_model`] of `-m`, its labels and its engine.
+    pub fn load(&self, work: Work) -> Result<LoadedModel> {
+        let options = self.engine_options(work);
+        let mut labels = None;
+        let (model, engine) =
+            load_engine(self.model.as_deref(), self.allow_float, options, |model| {
+                let file = self.label_file(model)?;
+                let read = self
+                    .reading
+                    .apply(model, file.as_ref().map(|(file, _)| file));
+                labels = Some(resolve_labels(file, model));
+                read
+            })?;
+        let (labels, labels_summary) = labels.unwrap_or_default();
+        Ok(LoadedModel {
+            model,
+            labels,
+            labels_summary,
+            engine,
+        })
     }
 
-    /// The labels of a model: of the file that `-l` names, else its own, else none with a warning. With them, in words, where they come from and how their ids were fitted to the model's.
-    pub fn load_labels(&self, model: &Model) -> Result<(Labels, String)> {
-        let (file, name) = match (&self.labels, &model.metadata.labels) {
+    /// The labels of a model and where they are from: the file that `-l` names, else its own.
+    fn label_file(&self, model: &Model) -> Result<Option<(LabelFile, String)>> {
+        match (&self.labels, &model.metadata.labels) {
             (Some(path), _) => {
                 let name = path.display().to_string();
                 let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
-                (LabelFile::from_bytes(&bytes, &name)?, name)
+                Ok(Some((LabelFile::from_bytes(&bytes, &name)?, name)))
             }
-            (None, Some(text)) => (LabelFile::parse(text, &model.name)?, model.name.clone()),
-            (None, None) => {
-                log::warn!(
-                    "{}: holds no labels and no label file was given (-l FILE); classes are shown by number",
-                    model.name
-                );
-                return Ok((Labels::default(), "no labels".into()));
+            (None, Some(text)) => {
+                let file = LabelFile::parse(text, &model.name)?;
+                Ok(Some((file, model.name.clone())))
             }
-        };
-        let (labels, fitted) = Labels::resolve(file, class_count(model));
-        let summary = format!("{name}: {fitted}");
-        log::info!("{summary}");
-        Ok((labels, summary))
+            (None, None) => Ok(None),
+        }
     }
 
     /// The threshold that the flags ask for.
     pub fn threshold(&self) -> Threshold {
         Threshold::new(self.confidence.unwrap_or(DEFAULT_CONFIDENCE))
+    }
+}
+
+/// Labels fitted to a model, none with a warning if it has none; and, in words, where they come from and how their ids
+/// were fitted to the model's.
+fn resolve_labels(file: Option<(LabelFile, String)>, model: &Model) -> (Labels, String) {
+    let Some((file, name)) = file else {
+        log::warn!(
+            "{}: holds no labels and no label file was given (-l FILE); classes are shown by number",
+            model.name
+        );
+        return (Labels::default(), "no labels".into());
+    };
+    let (labels, fitted) = Labels::resolve(file, class_count(model));
+    let summary = format!("{name}: {fitted}");
+    log::info!("{summary}");
+    (labels, summary)
+}
+
+/// A model with what belongs to it.
+pub struct LoadedModel {
+    pub model: Model,
+    pub labels: Labels,
+    /// Where the labels come from and how they were fitted.
+    pub labels_summary: String,
+    pub engine: Box<dyn Engine>,
+}
+
+/// [`load_model`] and the engine that runs it, after `prepare` has finished the model. With `allow_float` a model file that
+/// does not run in integers is loaded again with float weights.
+pub fn load_engine(
+    value: Option<&Path>,
+    allow_float: bool,
+    options: Options,
+    mut prepare: impl FnMut(&mut Model) -> Result<()>,
+) -> Result<(Model, Box<dyn Engine>)> {
+    let mut start = |mut model: Model| -> Result<(Model, Box<dyn Engine>)> {
+        prepare(&mut model)?;
+        let engine = engine::load(&model, options)?;
+        Ok((model, engine))
+    };
+    match (load_model(value).and_then(&mut start), value) {
+        (Err(reason @ Error::Unsupported { .. }), Some(path)) if allow_float && path.is_file() => {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
+            let loaded = start(model::load_dequantized(&bytes, &name)?)?;
+            log::warn!(
+                "{reason}. It runs with float weights instead (--allow-float), many times slower"
+            );
+            Ok(loaded)
+        }
+        (outcome, _) => outcome,
     }
 }
 
@@ -140,9 +208,12 @@ pub fn load_detector_with(
     work: Work,
     threshold: Threshold,
 ) -> Result<LoadedDetector> {
-    let model = args.load_model()?;
-    let (labels, labels_summary) = args.load_labels(&model)?;
-    let engine = engine::load(&model, args.engine_options(work))?;
+    let LoadedModel {
+        model,
+        labels,
+        labels_summary,
+        engine,
+    } = args.load(work)?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
     let detector = Detector::new(engine, &model, labels.clone(), threshold.clone())?;
@@ -169,15 +240,15 @@ pub fn read_names(path: &Path) -> Result<Vec<String>> {
 /// How many class ids a model's output can take: of its detection head, without the background, else the length of its
 /// only output. `None` where neither tells.
 pub fn class_count(model: &Model) -> Option<usize> {
-    let Program::Graph(graph) = &model.program else {
-        return None;
+    let of_head = match &model.program {
+        Program::Graph(graph) => graph.nodes.iter().find_map(|node| match &node.op {
+            Op::DetectionPostProcess(options) => Some(options.num_classes),
+            _ => None,
+        }),
+        Program::Onnx(file) => file.head().map(|head| head.options.num_classes),
     };
-    let of_head = graph.nodes.iter().find_map(|node| match &node.op {
-        Op::DetectionPostProcess(options) => Some(options.num_classes),
-        _ => None,
-    });
-    of_head.or(match graph.outputs[..] {
-        [only] => Some(graph.shape(only).channels()),
+    of_head.or_else(|| match &model.outputs()[..] {
+        [(_, dims)] => model.class_scores().or(dims.last().copied()),
         _ => None,
     })
 }

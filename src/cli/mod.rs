@@ -18,6 +18,7 @@ pub mod npy;
 mod pins;
 mod places;
 mod progress;
+mod reading;
 mod reload;
 mod run;
 mod service;

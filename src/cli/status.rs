@@ -32,7 +32,11 @@ impl Sink for Seen {
     }
 
     fn consume(&mut self, scene: &Arc<Scene>) -> Result<()> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = counts(&scene.detections);
+        let seen = match scene.classes.first() {
+            Some(class) => format!("{} {:.0}%", class.label, class.confidence * 100.0),
+            None => counts(&scene.detections),
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         Ok(())
     }
 }

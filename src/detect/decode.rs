@@ -33,29 +33,51 @@ pub struct RawBox {
     pub score: f32,
 }
 
+const NO_HEAD_ADVICE: &str = "use a detector that ends in TFLite_Detection_PostProcess, or in raw boxes [1, n, 4] and \
+                              scores [1, n, classes] with --anchors, or a classifier with one list of scores; `eyas \
+                              infer` runs this one and writes its tensors";
+
+fn no_head(model: &Model) -> String {
+    format!("detection with the outputs {}", model.describe_outputs())
+}
+
 impl Heads {
     /// Finds the head of a model; an error if it has none.
     pub fn find(model: &Model) -> Result<Self> {
-        let unsupported = |feature: &str| {
-            Error::Unsupported {
+        let unsupported = |feature: &str, advice: &str| Error::Unsupported {
             model: model.name.clone(),
             feature: feature.into(),
-            advice: "detection needs a model that ends in TFLite_Detection_PostProcess with boxes, classes and scores \
-                     as outputs; `eyas infer` runs this one and writes its tensors"
-                .into(),
+            advice: advice.into(),
+        };
+        if model.head.is_none()
+            && let Some(head) = model.raw_head()
+        {
+            let feature = format!("detection with {} raw boxes and no anchors", head.anchors);
+            let advice = "pass the anchors that belong to the model: --anchors FILE";
+            return Err(unsupported(&feature, advice));
         }
-        };
-        let Program::Graph(graph) = &model.program else {
-            return Err(unsupported("detection with an ONNX model"));
-        };
-        let node = graph
-            .nodes
-            .iter()
-            .find(|node| matches!(node.op, Op::DetectionPostProcess(_)))
-            .ok_or_else(|| unsupported("detection with a model without a detection head"))?;
-        Self::of_node(graph, node).ok_or_else(|| {
-            unsupported("a detection head whose tensors are not the model's outputs")
-        })
+        let is_head = |node: &&Node| matches!(node.op, Op::DetectionPostProcess(_));
+        match &model.program {
+            Program::Graph(graph) => match graph.nodes.iter().find(is_head) {
+                Some(node) => Self::of_node(graph, node).ok_or_else(|| {
+                    let feature = "a detection head whose tensors are not the model's outputs";
+                    unsupported(
+                        feature,
+                        "export the model with boxes, classes and scores as outputs",
+                    )
+                }),
+                None => Err(unsupported(&no_head(model), NO_HEAD_ADVICE)),
+            },
+            // The order in which `Model::attach` puts them.
+            Program::Onnx(file) if file.head().is_some() => Ok(Self {
+                operator: file.operators().count(),
+                boxes: 0,
+                classes: 1,
+                scores: 2,
+                count: Some(3),
+            }),
+            Program::Onnx(_) => Err(unsupported(&no_head(model), NO_HEAD_ADVICE)),
+        }
     }
 
     fn of_node(graph: &Graph, node: &Node) -> Option<Self> {

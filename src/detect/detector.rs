@@ -4,31 +4,55 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use super::classes::{ClassHead, Classification};
 use super::decode::Heads;
 use super::preprocess::{Fit, Preprocessor};
 use super::{Detection, Threshold};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::model::labels::Labels;
+use crate::model::{Model, ScoreActivation};
 use crate::source::Frame;
 
 /// What one frame gave, and how long each part took.
 #[derive(Clone, Debug, Default)]
 pub struct Detected {
-    /// The most confident first.
+    /// The most confident first. None of a classifier.
     pub detections: Vec<Detection>,
     /// What is below the threshold and not below [`Detector::with_faint`]: to follow objects by, not to be told.
     pub faint: Vec<Detection>,
+    /// The best classes of the whole picture, the most confident first. None of a detector.
+    pub classes: Vec<Classification>,
     pub preprocess: Duration,
     pub inference: Duration,
     pub decode: Duration,
 }
 
-/// A model with a detection head, its labels and its threshold.
+/// What the outputs of a model are.
+enum Head {
+    Boxes(Heads),
+    Classes(ClassHead),
+}
+
+impl Head {
+    fn find(engine: &dyn Engine, model: &Model) -> Result<Self> {
+        if let Some(classes) = ClassHead::find(model)
+            && engine.outputs()[0].shape.elements() == classes.count
+        {
+            return Ok(Self::Classes(classes));
+        }
+        let heads = Heads::find(model)?;
+        heads.check(engine, &model.name)?;
+        Ok(Self::Boxes(heads))
+    }
+}
+
+/// A model with a detection head or a list of class scores, its labels and its threshold.
 pub struct Detector {
     engine: Box<dyn Engine>,
-    heads: Heads,
+    head: Head,
+    /// How the outputs are read, in words.
+    reading: Option<String>,
     preprocessor: Preprocessor,
     labels: Labels,
     threshold: Threshold,
@@ -38,15 +62,14 @@ pub struct Detector {
 
 impl Detector {
     /// Works out which output is which and how pictures become the input. `engine` must have been made from `model`.
-    /// An error if the model has no detection head or does not take a picture.
+    /// An error if the outputs are neither detections nor class scores, or the model does not take a picture.
     pub fn new(
         engine: Box<dyn Engine>,
         model: &Model,
         labels: Labels,
         threshold: Threshold,
     ) -> Result<Self> {
-        let heads = Heads::find(model)?;
-        heads.check(engine.as_ref(), &model.name)?;
+        let head = Head::find(engine.as_ref(), model)?;
         let [input] = engine.inputs() else {
             return Err(Error::Unsupported {
                 model: model.name.clone(),
@@ -58,7 +81,8 @@ impl Detector {
         let preprocessor = Preprocessor::new(input, normalization, Fit::Stretch, &model.name)?;
         Ok(Self {
             engine,
-            heads,
+            head,
+            reading: model.head.clone(),
             preprocessor,
             labels,
             threshold,
@@ -101,10 +125,17 @@ impl Detector {
         let ready = Instant::now();
         self.engine.run()?;
         let done = Instant::now();
-        let (detections, faint) = self.decode();
+        let ((detections, faint), classes) = match &self.head {
+            Head::Boxes(heads) => (self.decode(heads), Vec::new()),
+            Head::Classes(head) => (
+                Default::default(),
+                head.read(self.engine.as_ref(), &self.labels),
+            ),
+        };
         Ok(Detected {
             detections,
             faint,
+            classes,
             preprocess: ready - start,
             inference: done - ready,
             decode: done.elapsed(),
@@ -112,10 +143,10 @@ impl Detector {
     }
 
     /// Detections and faint ones.
-    fn decode(&self) -> (Vec<Detection>, Vec<Detection>) {
+    fn decode(&self, heads: &Heads) -> (Vec<Detection>, Vec<Detection>) {
         let common = self.threshold.get();
         let threshold = |class_id| *self.class_thresholds.get(&class_id).unwrap_or(&common);
-        let raw = self.heads.read(self.engine.as_ref());
+        let raw = heads.read(self.engine.as_ref());
         let mut detections: Vec<_> = raw
             .filter(|raw| {
                 raw.score
@@ -145,8 +176,28 @@ impl Detector {
         let [width, height] = self.preprocessor.input_size();
         let input = &self.engine.inputs()[0];
         let name = |index: usize| &self.engine.outputs()[index].name;
-        let heads = &self.heads;
         let mut text = format!("picture: stretched to {width}x{height} {}\n", input.dtype);
+        let heads = match (&self.head, &self.reading) {
+            (Head::Classes(head), _) => {
+                let activation = match head.activation {
+                    ScoreActivation::None => "as they are",
+                    ScoreActivation::Sigmoid => "by sigmoid",
+                    ScoreActivation::Softmax => "by softmax",
+                };
+                let _ = writeln!(
+                    text,
+                    "{} class scores: output 0 \"{}\" {activation}",
+                    head.count,
+                    name(0)
+                );
+                return text;
+            }
+            (Head::Boxes(_), Some(reading)) => {
+                let _ = writeln!(text, "{reading}");
+                return text;
+            }
+            (Head::Boxes(heads), None) => heads,
+        };
         let mut line = |role: &str, index: usize| {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{role}: output {index} \"{}\"", name(index));
@@ -270,6 +321,9 @@ mod tests {
         };
         let model = Model {
             name: "m.tflite".into(),
+            format: String::new(),
+            nchw_inputs: Vec::new(),
+            head: None,
             program: Program::Graph(graph),
             metadata: Metadata::default(),
         };

@@ -1,11 +1,13 @@
 //! A picture becomes a list of detections.
 
+mod classes;
 mod decode;
 mod detector;
 mod preprocess;
 mod resize;
 mod simd;
 
+pub use classes::Classification;
 pub use decode::Heads;
 pub use detector::{Detected, Detector};
 pub use preprocess::{Fit, Preprocessor};

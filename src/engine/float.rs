@@ -19,6 +19,7 @@ use crate::graph::Graph;
 use crate::kernels::postprocess::{
     Encodings, PostProcessOptions, PostProcessOutputs, PostProcessScratch, detection_post_process,
 };
+use crate::model::OnnxFile;
 use crate::tensor::{Shape, TensorData, TensorInfo, TensorView};
 
 /// One value that the engine holds between steps.
@@ -46,6 +47,8 @@ struct Prepared {
     slots: Vec<Slot>,
     /// Slot of each input of the model, which tract's model has in the same order.
     inputs: Vec<usize>,
+    /// Inputs, by position, whose slots are NHWC and which tract's model takes as NCHW.
+    nchw_inputs: Vec<usize>,
     /// Output of tract's model and the slot that it fills.
     fetched: Vec<(usize, usize)>,
     post: Vec<PostProcess>,
@@ -73,9 +76,10 @@ impl FloatEngine {
         Self::start(prepared, name)
     }
 
-    /// The engine of a float ONNX file. Inputs and outputs keep the file's own layout.
-    pub(super) fn from_onnx(bytes: &[u8], name: &str) -> Result<Self> {
-        let prepared = guarded(name, || onnx::prepare(bytes, name))?;
+    /// The engine of a float ONNX file. Inputs and outputs keep the file's own layout, but for the inputs
+    /// `nchw_inputs`, which it takes as NHWC.
+    pub(super) fn from_onnx(file: &OnnxFile, nchw_inputs: &[usize], name: &str) -> Result<Self> {
+        let prepared = guarded(name, || onnx::prepare(file, nchw_inputs, name))?;
         Self::start(prepared, name)
     }
 
@@ -127,12 +131,14 @@ impl FloatEngine {
         let Prepared {
             slots,
             inputs,
+            nchw_inputs,
             fetched,
             ..
         } = &mut self.prepared;
         let mut feed = tvec!();
-        for &input in inputs.iter() {
-            feed.push(to_tensor(&slots[input]).map_err(|e| internal(&self.name, &e))?);
+        for (position, &input) in inputs.iter().enumerate() {
+            let tensor = to_tensor(&slots[input], nchw_inputs.contains(&position));
+            feed.push(tensor.map_err(|e| internal(&self.name, &e))?);
         }
         let results = guarded(&self.name, || {
             state.run(feed).map_err(|e| internal(&self.name, &e))
@@ -338,8 +344,13 @@ fn copy_into(from: TensorView<'_>, to: &mut TensorData) -> bool {
     fits
 }
 
-fn to_tensor(slot: &Slot) -> TractResult<TValue> {
-    Ok(constant(&slot.info.shape, slot.data.view())?.into())
+/// A slot as a tensor, from NHWC to NCHW if asked to.
+fn to_tensor(slot: &Slot, to_nchw: bool) -> TractResult<TValue> {
+    let tensor = constant(&slot.info.shape, slot.data.view())?;
+    match to_nchw {
+        true => Ok(tensor.permute_axes(&[0, 3, 1, 2])?.into()),
+        false => Ok(tensor.into()),
+    }
 }
 
 /// Our data as tract's.

@@ -102,7 +102,11 @@ pub fn load(model: &Model, options: Options) -> Result<Box<dyn Engine>> {
             Ok(Box::new(engine))
         }
         #[cfg(feature = "tract")]
-        Program::Onnx(bytes) => Ok(Box::new(float::FloatEngine::from_onnx(bytes, &model.name)?)),
+        Program::Onnx(file) => Ok(Box::new(float::FloatEngine::from_onnx(
+            file,
+            &model.nchw_inputs,
+            &model.name,
+        )?)),
         #[cfg(not(feature = "tract"))]
         Program::Graph(_) | Program::Onnx(_) => Err(crate::Error::Unsupported {
             model: model.name.clone(),

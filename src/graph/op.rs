@@ -152,6 +152,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether its inputs are a value, weights and perhaps a bias.
+    pub fn has_weights(&self) -> bool {
+        matches!(
+            self,
+            Self::Conv2d(_) | Self::DepthwiseConv2d(_) | Self::FullyConnected(_)
+        )
+    }
+
     /// The operator's name as TFLite writes it.
     pub fn name(&self) -> &'static str {
         match self {

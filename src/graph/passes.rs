@@ -1,6 +1,6 @@
 //! Passes: each takes a valid graph and leaves a valid graph that computes the same outputs.
 
-use super::{Conv2d, Graph, Node, Op, Padding2d, ValueId};
+use super::{Activation, Conv2d, Graph, Node, Op, Padding2d, ValueId};
 use crate::tensor::{DType, QuantParams, Shape, TensorData};
 
 /// Drops nodes that no output depends on, and values that no node, input or output names. Values are renumbered.
@@ -138,6 +138,52 @@ pub fn dequantize_weights(graph: &mut Graph) {
     }
 }
 
+/// Makes every value of 8-bit codes real: constants dequantized, biases too, and operators between codes and real values
+/// into ones that change nothing.
+pub fn dequantize_all(graph: &mut Graph) {
+    for at in 0..graph.nodes.len() {
+        let node = &graph.nodes[at];
+        let (&[x, weights, bias], true) = (node.inputs.as_slice(), node.op.has_weights()) else {
+            continue;
+        };
+        let scales = (graph.quant(x), graph.quant(weights));
+        if let ((Some(x), Some(weights)), Some(TensorData::I32(sums))) =
+            (scales, graph.constant(bias))
+        {
+            let scale =
+                |channel: usize| x.scale() * weights.scales[channel.min(weights.scales.len() - 1)];
+            let real = sums
+                .iter()
+                .enumerate()
+                .map(|(channel, &sum)| sum as f32 * scale(channel));
+            let data = TensorData::F32(real.collect());
+            let mut value = graph.value(bias).clone();
+            value.data = Some(data);
+            value.info.dtype = DType::F32;
+            value.info.quant = None;
+            graph.values.push(value);
+            graph.nodes[at].inputs[2] = ValueId(graph.values.len() - 1);
+        }
+    }
+    for value in &mut graph.values {
+        let Some(quant) = value.info.quant.take_if(|_| value.info.dtype != DType::I32) else {
+            continue;
+        };
+        value.info.dtype = DType::F32;
+        if let Some(data) = &value.data {
+            value.data = dequantize(data, &value.info.shape, &quant)
+                .map(TensorData::F32)
+                .ok();
+        }
+    }
+    for node in &mut graph.nodes {
+        if matches!(node.op, Op::Quantize | Op::Dequantize) {
+            node.op = Op::Activation(Activation::None);
+        }
+    }
+    remove_dead(graph);
+}
+
 /// The real values of 8-bit codes.
 pub fn dequantize(
     data: &TensorData,
@@ -179,7 +225,7 @@ pub fn dequantize(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{Activation, Node, Op, Value};
+    use crate::graph::{Node, Op, Value};
     use crate::tensor::TensorInfo;
 
     #[test]

@@ -13,9 +13,10 @@ impl Graph {
     /// - Indices are valid; every value is a constant, an input, or made once, before its first use; outputs are not
     ///   constants; weights, biases and anchors are constants; every node reads at least one value that is none.
     /// - Shapes are positive and are those of the shape rules; constants have their elements.
-    /// - Element types fit the operator; weights are of the type of the activations, or int8 under float ones. 8-bit values carry quantization parameters: finite scales above 0, zero
-    ///   points within the type; per channel only on weights and biases, one for each output channel, and zero
-    ///   points of per-channel and int8 weights are 0.
+    /// - Element types fit the operator; weights are codes under codes, and real or int8 under real activations. 8-bit
+    ///   values carry quantization parameters: finite scales above 0, zero points within the type; per channel only on
+    ///   weights and biases, one for each output channel. Zero points are 0 of int8 weights under real activations
+    ///   and of weights with a scale for each channel.
     /// - All values together take no more than [`MAX_BYTES`].
     pub fn validate(&self, model: &str) -> Result<()> {
         let made = self.check_structure(model)?;
@@ -177,7 +178,10 @@ impl Graph {
             };
             match (weights_axis, position) {
                 (Some(_), 2) if node.inputs.len() == 3 => {}
-                (Some(axis), 1) => check_weights(info, quant, axis)?,
+                (Some(axis), 1) => {
+                    let is_hybrid = self.dtype(node.inputs[0]) == DType::F32;
+                    check_weights(quant, axis, is_hybrid)?;
+                }
                 _ if quant.is_per_channel() => {
                     return Err(format!("`{:.120}` is quantized per channel", info.name));
                 }
@@ -189,9 +193,9 @@ impl Graph {
 }
 
 fn check_weights(
-    info: &TensorInfo,
     quant: &QuantParams,
     axis: usize,
+    is_hybrid: bool,
 ) -> std::result::Result<(), String> {
     if quant.is_per_channel() && quant.axis != axis {
         return Err(format!(
@@ -199,8 +203,8 @@ fn check_weights(
             quant.axis
         ));
     }
-    let symmetric = info.dtype == DType::I8 || quant.is_per_channel();
-    if symmetric && quant.zero_points.iter().any(|&zero| zero != 0) {
+    let is_symmetric = is_hybrid || quant.is_per_channel();
+    if is_symmetric && quant.zero_points.iter().any(|&zero| zero != 0) {
         return Err("the zero points of its weights are not 0".into());
     }
     Ok(())
@@ -219,7 +223,10 @@ fn types_fit(op: &Op, inputs: &[DType], outputs: &[DType]) -> bool {
             let weights = inputs.get(1).copied();
             tensor(x)
                 && y == x
-                && (weights == Some(x) || (x == F32 && weights == Some(I8)))
+                && weights.is_some_and(|weights| match x {
+                    F32 => weights == F32 || weights == I8,
+                    _ => quantized(weights),
+                })
                 && inputs.get(2).is_none_or(|&dtype| dtype == bias)
         }
         Op::Quantize => tensor(x) && quantized(y),

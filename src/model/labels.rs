@@ -109,6 +109,12 @@ impl LabelFile {
         Self::parse(text, file)
     }
 
+    /// Whether a model with so many columns of scores has one more than the file has classes: column 0, the background.
+    pub fn leaves_column_for_background(&self, columns: usize) -> bool {
+        let length = self.names.len();
+        length + 1 == columns || (length == columns && self.names[0].is_none())
+    }
+
     /// Ids of the file before the one that the model calls 0.
     fn offset(&self, classes: Option<usize>) -> usize {
         let length = self.names.len();

@@ -1,11 +1,21 @@
 //! A file becomes a [`Graph`], with what the file says about its labels and its input.
 
+mod anchors;
 mod content;
 pub mod hub;
 pub mod labels;
 mod near;
+#[cfg(not(feature = "tract"))]
+#[path = "no_onnx.rs"]
 mod onnx;
+#[cfg(feature = "tract")]
+mod onnx;
+mod raw_head;
 mod tflite;
+
+pub use anchors::Anchors;
+pub use onnx::{OnnxFile, OnnxHead};
+pub use raw_head::{Decoding, RawHead, ScoreActivation};
 
 use crate::error::Result;
 use crate::graph::Graph;
@@ -15,17 +25,24 @@ use crate::graph::Graph;
 pub struct Model {
     /// The file as the user named it, for messages.
     pub name: String,
+    /// The format and how the file is quantized, in words.
+    pub format: String,
     pub program: Program,
+    /// Inputs, by position, that the file has as `[batch, channels, height, width]` and engines take as
+    /// `[batch, height, width, channels]`.
+    pub nchw_inputs: Vec<usize>,
+    /// The post-processing that [`Model::attach`] has put after the outputs, in words.
+    pub head: Option<String>,
     pub metadata: Metadata,
 }
 
 /// What there is to run.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// From a `.tflite` file.
+    /// From a `.tflite` file or a quantized `.onnx` file.
     Graph(Graph),
-    /// The bytes of a float `.onnx` file, which tract loads itself.
-    Onnx(Vec<u8>),
+    /// A float `.onnx` file.
+    Onnx(OnnxFile),
 }
 
 /// What a file says beside its operators.
@@ -35,6 +52,10 @@ pub struct Metadata {
     pub labels: Option<String>,
     /// How pixels of 0 to 255 become the model's real-valued input.
     pub normalization: Option<Normalization>,
+    /// What makes probabilities of the scores that the model gives out; `None` if its operators tell.
+    pub scores: Option<ScoreActivation>,
+    /// The anchors of boxes that the model gives out raw.
+    pub anchors: Option<Anchors>,
     /// The author's description.
     pub description: Option<String>,
 }
@@ -51,6 +72,14 @@ pub fn load(bytes: &[u8], name: &str) -> Result<Model> {
     match content::format(bytes, name)? {
         content::Format::Tflite => tflite::load(bytes, name),
         content::Format::Onnx => onnx::load(bytes, name),
+    }
+}
+
+/// As [`load`], but a quantized model becomes a float one: its weights dequantized, its codes real values.
+pub fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
+    match content::format(bytes, name)? {
+        content::Format::Tflite => tflite::load_dequantized(bytes, name),
+        content::Format::Onnx => onnx::load_dequantized(bytes, name),
     }
 }
 

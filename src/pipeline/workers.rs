@@ -146,6 +146,7 @@ impl Inference {
             detections: observed.detections,
             events: observed.events,
             zones: observed.zones,
+            classes: detected.classes,
             inference: detected.inference,
         });
         for sink in &self.sinks {

@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use imageproc::drawing::{draw_filled_rect_mut, draw_line_segment_mut, draw_text_mut, text_size};
 use imageproc::rect::Rect;
 
-use crate::detect::{BoundingBox, Detection};
+use crate::detect::{BoundingBox, Classification, Detection};
 use crate::source::Frame;
 use crate::track::{Zone, ZoneKind};
 
@@ -122,6 +122,24 @@ pub fn caption(image: &mut RgbImage, text: &str) {
     }
 }
 
+/// Lists classes of the whole picture in its top left corner, the most confident first.
+pub fn annotate_classes(image: &mut RgbImage, classes: &[Classification]) {
+    let style = Style::for_size(image.width(), image.height());
+    let mut top = 0;
+    for class in classes {
+        let text = format!("{} {}%", class.label, (class.confidence * 100.0).round());
+        let Some([width, height]) = style.tag_size(&text, image) else {
+            return;
+        };
+        if top + height > image.height() as i32 {
+            return;
+        }
+        let place = Rect::at(0, top).of_size(width as u32, height as u32);
+        style.draw_tag(image, place, &text, class_colour(class.class_id));
+        top += height;
+    }
+}
+
 /// A colour for each class: hues a golden ratio of the circle apart, so that neighbours differ most.
 fn class_colour(class_id: usize) -> Rgb<u8> {
     const GOLDEN_RATIO: f32 = 0.618_034;
@@ -170,6 +188,14 @@ impl Style {
         }
     }
 
+    /// Width and height of a tag, no wider than the picture. `None` where the picture is smaller than a tag is high.
+    fn tag_size(&self, text: &str, image: &RgbImage) -> Option<[i32; 2]> {
+        let (text_width, _) = text_size(self.font, &*FONT, text);
+        let width = (text_width as i32 + 2 * self.margin).min(image.width() as i32);
+        let height = self.font.y.ceil() as i32 + self.margin;
+        (height <= image.height() as i32 && width >= 1).then_some([width, height])
+    }
+
     /// Where the tag of a box goes: above its top left corner, else within it, below it, above its right corner; where
     /// all of these cover another tag, the first. `None` where the picture is smaller than a tag is high.
     fn place(
@@ -179,13 +205,8 @@ impl Style {
         image: &RgbImage,
         taken: &[Rect],
     ) -> Option<Rect> {
-        let (text_width, _) = text_size(self.font, &*FONT, text);
         let (picture_width, picture_height) = (image.width() as i32, image.height() as i32);
-        let width = (text_width as i32 + 2 * self.margin).min(picture_width);
-        let height = self.font.y.ceil() as i32 + self.margin;
-        if height > picture_height || width < 1 {
-            return None;
-        }
+        let [width, height] = self.tag_size(text, image)?;
         let left = bounds.x_min as i32;
         let right = bounds.x_max as i32 - width;
         let (top, bottom) = (bounds.y_min as i32, bounds.y_max as i32);
@@ -383,6 +404,21 @@ mod tests {
             assert!(taken.iter().all(|other| place.intersect(*other).is_none()));
             taken.push(place);
         }
+    }
+
+    #[test]
+    fn classes_are_listed_from_the_corner_down() {
+        let class = |class_id| Classification {
+            label: "thing".into(),
+            class_id,
+            confidence: 0.5,
+        };
+        let mut image = RgbImage::new(200, 40);
+        annotate_classes(&mut image, &[class(1), class(2), class(3), class(4)]);
+        let [_, height] = Style::for_size(200, 40).tag_size("x", &image).unwrap();
+        assert_eq!(*image.get_pixel(0, 0), class_colour(1));
+        assert_eq!(*image.get_pixel(0, height as u32), class_colour(2));
+        annotate_classes(&mut RgbImage::new(3, 3), &[class(1)]);
     }
 
     #[test]

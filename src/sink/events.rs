@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::lines::Lines;
 use super::{Delivery, Scene, Sink};
-use crate::detect::Detection;
+use crate::detect::{Classification, Detection};
 use crate::error::Result;
 
 /// What `detect --json`, `--events` and the live page say of one scene. Keys are part of the manual.
@@ -23,6 +23,9 @@ pub struct EventRecord<'a> {
     inference_ms: f64,
     /// Boxes in pixels of the source picture.
     detections: &'a [Detection],
+    /// The best classes of the whole picture; only classifiers have the key.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    classes: &'a [Classification],
 }
 
 impl<'a> EventRecord<'a> {
@@ -37,6 +40,7 @@ impl<'a> EventRecord<'a> {
             height: frame.height,
             inference_ms: (scene.inference.as_secs_f64() * 1e6).round() / 1e3,
             detections: &scene.detections,
+            classes: &scene.classes,
         }
     }
 
@@ -130,6 +134,22 @@ mod tests {
             )
         );
     }
+
+    #[test]
+    fn classes_of_the_picture_follow() {
+        let mut scene = scene();
+        scene.detections.clear();
+        scene.classes.push(Classification {
+            label: "cat".into(),
+            class_id: 281,
+            confidence: 0.5,
+        });
+        let line = EventRecord::new(&scene).to_line();
+        let expected =
+            r#""detections":[],"classes":[{"label":"cat","class_id":281,"confidence":0.5}]}"#;
+        assert!(line.ends_with(expected), "{line}");
+    }
+
     #[test]
     fn lines_are_appended_to_a_file() {
         let folder = tempfile::tempdir().unwrap();

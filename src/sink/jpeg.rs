@@ -16,6 +16,7 @@ pub fn annotated(scene: &Scene) -> Result<Vec<u8>> {
     let mut picture = draw::frame_to_rgb(&scene.frame);
     draw::outline(&mut picture, &scene.zones);
     draw::annotate(&mut picture, &scene.detections);
+    draw::annotate_classes(&mut picture, &scene.classes);
     encode(&picture, QUALITY, &scene.frame.source)
 }
 

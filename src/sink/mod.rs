@@ -14,7 +14,7 @@ pub mod window;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::detect::Detection;
+use crate::detect::{Classification, Detection};
 use crate::error::Result;
 use crate::source::Frame;
 use crate::track::{TrackEvent, Zone};
@@ -28,16 +28,19 @@ pub struct Scene {
     pub events: Vec<TrackEvent>,
     /// The zones that held.
     pub zones: Arc<[Zone]>,
+    /// The best classes of the whole picture, of a classifier.
+    pub classes: Vec<Classification>,
     /// Time that the engine took, without preprocessing and decoding.
     pub inference: Duration,
 }
 
 impl Scene {
-    /// A scene in which nothing is followed.
+    /// A scene in which nothing is followed and that is not classified.
     pub fn new(frame: Arc<Frame>, detections: Vec<Detection>, inference: Duration) -> Self {
         Self {
             frame,
             detections,
+            classes: Vec::new(),
             events: Vec::new(),
             zones: Arc::default(),
             inference,

@@ -192,6 +192,7 @@ impl Builder<'_> {
             model: self.wiring.model,
             slots: slots.slots,
             inputs,
+            nchw_inputs: Vec::new(),
             fetched,
             post: steps,
             outputs,
@@ -280,7 +281,8 @@ fn post_process(name: &str, node: &Node, slots: &mut SlotTable<'_>) -> Result<Po
     })
 }
 
-fn options(op: &DetectionPostProcess) -> PostProcessOptions {
+/// The options of a node for the kernel.
+pub(super) fn options(op: &DetectionPostProcess) -> PostProcessOptions {
     PostProcessOptions {
         max_detections: op.max_detections,
         max_classes_per_detection: op.max_classes_per_detection,

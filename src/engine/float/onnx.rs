@@ -6,25 +6,34 @@ use tract_onnx::tract_core::internal::{DatumType, DimLike, SpecialOps, TypedMode
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceFact};
 
-use super::{Prepared, Slot, refused, zeros};
+use super::{PostProcess, Prepared, Slot, refused, zeros};
+use crate::engine::StepInfo;
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Shape, TensorInfo};
+use crate::kernels::postprocess::PostProcessScratch;
+use crate::model::{OnnxFile, OnnxHead};
+use crate::tensor::{DType, Shape, TensorData, TensorInfo};
 
-/// Loads the file with the shapes it declares; a batch dimension that it leaves open is 1.
-pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
+/// Loads the file with the shapes it declares; a batch dimension that it leaves open is 1. The inputs `nchw_inputs` become slots of `[batch, height, width, channels]`.
+pub(super) fn prepare(file: &OnnxFile, nchw_inputs: &[usize], name: &str) -> Result<Prepared> {
+    let proto = &file.proto;
     let framework = tract_onnx::onnx()
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true)
         .with_ignore_value_info(true);
-    let proto = framework
-        .proto_model_for_read(&mut &*bytes)
-        .map_err(|error| Error::model(name, format!("not a readable ONNX file: {error:#}")))?;
-    check_nodes(&proto, name)?;
-    let names = output_names(&proto);
+    check_nodes(proto, name)?;
+    let names = output_names(proto);
     let model = framework
-        .model_for_proto_model(&proto)
+        .model_for_proto_model(proto)
         .map_err(|error| refused(name, &error))?;
-    let (model, inputs) = fix_inputs(model, name)?;
+    let (model, mut inputs) = fix_inputs(model, name)?;
+    for &position in nchw_inputs {
+        let info = inputs.get_mut(position);
+        if let Some(info) = info
+            && let Some([batch, channels, height, width]) = info.shape.nhwc()
+        {
+            info.shape = Shape::from([batch, height, width, channels]);
+        }
+    }
     let mut model = model.into_typed().map_err(|error| refused(name, &error))?;
     check_sizes(&model, name)?;
     let outputs = fix_outputs(&mut model, &names, name)?;
@@ -33,17 +42,82 @@ pub(super) fn prepare(bytes: &[u8], name: &str) -> Result<Prepared> {
         data: zeros(&info),
         info,
     };
-    Ok(Prepared {
+    let mut prepared = Prepared {
         model,
         slots: inputs.into_iter().chain(outputs).map(slot).collect(),
         inputs: (0..count).collect(),
+        nchw_inputs: nchw_inputs.to_vec(),
         fetched: (0..fetched)
             .map(|output| (output, count + output))
             .collect(),
         post: Vec::new(),
         outputs: (count..count + fetched).collect(),
         made: (count..count + fetched).collect(),
-    })
+    };
+    if let Some(head) = file.head() {
+        attach(&mut prepared, head, name)?;
+    }
+    Ok(prepared)
+}
+
+/// Puts detection post-processing after the outputs, whose place its results take.
+fn attach(prepared: &mut Prepared, head: &OnnxHead, name: &str) -> Result<()> {
+    let options = super::build::options(&head.options);
+    let (anchors, rows) = (head.anchors.len() / 4, options.rows());
+    let of_output = |position: usize| prepared.outputs.get(position).copied();
+    let (Some(boxes), Some(scores)) = (of_output(head.boxes), of_output(head.scores)) else {
+        return Err(Error::Internal(format!("{name}: its head has no outputs")));
+    };
+    let fits = |slot: usize, columns: &[usize]| {
+        let info = &prepared.slots[slot].info;
+        let elements = info.shape.elements();
+        info.dtype == DType::F32 && columns.iter().any(|columns| elements == anchors * columns)
+    };
+    let classes = options.num_classes;
+    if !fits(boxes, &[4]) || !fits(scores, &[classes, classes + 1]) {
+        let reason = "its boxes and scores have not the shapes that the file says";
+        return Err(Error::model(name, reason));
+    }
+    let mut add = |label: &str, shape: Shape, data: Option<Vec<f32>>| {
+        let info = TensorInfo {
+            name: label.into(),
+            shape,
+            dtype: DType::F32,
+            quant: None,
+        };
+        let data = data.map_or_else(|| zeros(&info), TensorData::F32);
+        prepared.slots.push(Slot { info, data });
+        prepared.slots.len() - 1
+    };
+    let table = add(
+        "anchors",
+        Shape::from([anchors, 4]),
+        Some(head.anchors.clone()),
+    );
+    let outputs = [
+        add("detection_boxes", Shape::from([1, rows, 4]), None),
+        add("detection_classes", Shape::from([1, rows]), None),
+        add("detection_scores", Shape::from([1, rows]), None),
+        add("num_detections", Shape::from([1]), None),
+    ];
+    let info = &prepared.slots[outputs[0]].info;
+    prepared.post.push(PostProcess {
+        step: StepInfo {
+            index: 0,
+            op: "TFLite_Detection_PostProcess".into(),
+            output: info.name.clone(),
+            shape: info.shape.clone(),
+            kernel: "f32".into(),
+            macs: 0,
+            bytes: 0,
+        },
+        options,
+        inputs: [boxes, scores, table],
+        outputs,
+        scratch: PostProcessScratch::new(&options, anchors),
+    });
+    prepared.outputs = outputs.to_vec();
+    Ok(())
 }
 
 /// Refuses what must not reach tract: quantized operators, some of which it answers wrongly, and axes of a
@@ -52,9 +126,12 @@ fn check_nodes(proto: &ModelProto, name: &str) -> Result<()> {
     let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
     for (index, node) in nodes.enumerate() {
         let op = node.op_type.as_str();
-        let quantized =
-            op.contains("QuantizeLinear") || op.starts_with("QLinear") || op.ends_with("Integer");
-        if quantized {
+        let is_quantized = op.contains("uantizeLinear")
+            || ["QLinear", "QGemm", "QAttention"]
+                .iter()
+                .any(|start| op.starts_with(start))
+            || op.ends_with("Integer");
+        if is_quantized {
             return Err(Error::Unsupported {
                 model: name.to_owned(),
                 feature: format!("operator {index} ({op}) of a quantized ONNX file"),
@@ -208,14 +285,14 @@ mod tests {
     use super::*;
     use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
-    fn transposition(ints: Vec<i64>) -> ModelProto {
+    fn operator(op: &str, perm: Vec<i64>) -> ModelProto {
         let perm = AttributeProto {
             name: "perm".into(),
-            ints,
+            ints: perm,
             ..AttributeProto::default()
         };
         let node = NodeProto {
-            op_type: "Transpose".into(),
+            op_type: op.into(),
             attribute: vec![perm],
             ..NodeProto::default()
         };
@@ -231,9 +308,24 @@ mod tests {
 
     #[test]
     fn only_permutations_reach_tract() {
-        assert!(check_nodes(&transposition(vec![0, 2, 3, 1]), "m").is_ok());
+        assert!(check_nodes(&operator("Transpose", vec![0, 2, 3, 1]), "m").is_ok());
         for wrong in [vec![0, 2, 2, 1], vec![0, 4, 3, 1], vec![-1, 0]] {
-            assert!(check_nodes(&transposition(wrong), "m").is_err());
+            assert!(check_nodes(&operator("Transpose", wrong), "m").is_err());
+        }
+    }
+
+    #[test]
+    fn no_quantized_operator_reaches_tract() {
+        for op in [
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "DynamicQuantizeLinear",
+            "QLinearConv",
+            "QGemm",
+            "ConvInteger",
+        ] {
+            let refused = check_nodes(&operator(op, vec![]), "m").unwrap_err();
+            assert!(refused.to_string().contains(op), "{refused}");
         }
     }
 }

@@ -417,13 +417,6 @@ fn inputs_that_do_not_fit_are_refused() {
     assert!(engine.set_input(0, TensorView::U8(&[0; 4])).is_err());
 }
 
-#[test]
-fn what_is_not_onnx_is_refused() {
-    for bytes in [&b""[..], b"TFL3 nothing", &[0xff; 64]] {
-        assert!(FloatEngine::from_onnx(bytes, "x.onnx").is_err());
-    }
-}
-
 /// Reads `data/golden/NAME.json` and the picture beside it.
 fn golden(model: &str) -> Option<(Vec<u8>, serde_json::Value, image::RgbImage)> {
     let read = |path: &str| std::fs::read(format!("{SHARED}/{path}")).ok();
@@ -465,12 +458,10 @@ fn onnx_models_answer_as_onnx_runtime_does() {
         let Some((bytes, json, picture)) = golden(model) else {
             return;
         };
-        let mut engine = FloatEngine::from_onnx(&bytes, model).unwrap();
-        let plane = |channel: usize| picture.pixels().map(move |p| f32::from(p.0[channel]));
-        let input: Vec<f32> = (0..3)
-            .flat_map(plane)
-            .map(|pixel| (pixel - mean) / std)
-            .collect();
+        let loaded = crate::model::load(&bytes, model).unwrap();
+        let mut engine = crate::engine::load(&loaded, Default::default()).unwrap();
+        let real = |&pixel: &u8| (f32::from(pixel) - mean) / std;
+        let input: Vec<f32> = picture.iter().map(real).collect();
         engine.set_input(0, TensorView::F32(&input)).unwrap();
         engine.run().unwrap();
         let outputs = json["outputs"]["onnxruntime_cpu"].as_array().unwrap();
@@ -483,15 +474,6 @@ fn onnx_models_answer_as_onnx_runtime_does() {
             );
         }
     }
-}
-
-#[test]
-fn a_quantized_onnx_file_never_reaches_tract() {
-    let Some((bytes, ..)) = golden("models/mobilenet_v2_1.0_224_qdq_int8.onnx") else {
-        return;
-    };
-    let refused = FloatEngine::from_onnx(&bytes, "m.onnx").err().unwrap();
-    assert!(matches!(refused, Error::Unsupported { .. }), "{refused}");
 }
 
 /// Runs a float `.tflite` file on its golden picture; the outputs of LiteRT's reference kernels beside ours.

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read};
 
 use tract_tflite::tflite::Model;
 
-use crate::model::{Metadata, Normalization};
+use crate::model::{Anchors, Metadata, Normalization};
 
 /// The largest label file that is read.
 const MAX_LABEL_BYTES: u64 = 1 << 20;
@@ -44,6 +44,8 @@ fn describe(bytes: &[u8]) -> Option<Metadata> {
     Some(Metadata {
         labels: None,
         normalization: normalization(root),
+        scores: None,
+        anchors: anchors(root),
         description: root
             .text(1)
             .map(|text| text.trim().to_owned())
@@ -66,6 +68,37 @@ fn normalization(root: Table<'_>) -> Option<Normalization> {
             && std.iter().all(|value| value.is_finite() && *value != 0.0);
         usable.then_some(Normalization { mean, std })
     })
+}
+
+/// The anchors in the custom metadata of MediaPipe's detectors, by the slots of `metadata_schema.fbs` (SubGraphMetadata:
+/// custom_metadata 9; CustomMetadata: name 0, data 1) and `object_detector_metadata_schema.fbs` of MediaPipe
+/// (ObjectDetectorOptions: ssd_anchors_options 1, tensors_decoding_options 2; SsdAnchorsOptions:
+/// fixed_anchors_schema 0; FixedAnchorsSchema: anchors 0; FixedAnchor: x_center 0, y_center 1, width 2, height 3;
+/// TensorsDecodingOptions: x_scale 6, y_scale 7, w_scale 8, h_scale 9, apply_exponential_on_box_size 10).
+fn anchors(root: Table<'_>) -> Option<Anchors> {
+    let subgraph = root.element(3, 0)?;
+    let named = |index| {
+        let entry = subgraph.element(9, index)?;
+        (entry.text(0)? == "DETECTOR_METADATA").then(|| entry.bytes(1))?
+    };
+    let data = (0..subgraph.length(9)?.min(MAX_FILES)).find_map(named)?;
+    if data.get(4..8)? != b"V001" {
+        return None;
+    }
+    let options = Table::root(data)?;
+    let schema = options.table(1)?.table(0)?;
+    let decoding = options.table(2)?;
+    if decoding.byte(10)? != 1 {
+        return None;
+    }
+    let count = schema.length(0)?.min(data.len() / 4);
+    let anchor = |index| {
+        let anchor = schema.element(0, index)?;
+        Some([1, 0, 3, 2].map(|slot| anchor.real(slot).unwrap_or(0.0)))
+    };
+    let boxes: Option<Vec<_>> = (0..count).map(anchor).collect();
+    let scale = [7, 6, 9, 8].map(|slot| decoding.real(slot).unwrap_or(0.0));
+    Anchors::new(boxes?, scale)
 }
 
 /// A FlatBuffer table; every read is bounds-checked, and an absent or damaged field is `None`.
@@ -130,9 +163,18 @@ impl<'a> Table<'a> {
         Self::at(self.bytes, start.checked_add(index.checked_mul(4)?)?)
     }
 
-    fn text(&self, id: usize) -> Option<&'a str> {
+    fn bytes(&self, id: usize) -> Option<&'a [u8]> {
         let (start, length) = self.vector(id)?;
-        std::str::from_utf8(self.bytes.get(start..start.checked_add(length)?)?).ok()
+        self.bytes.get(start..start.checked_add(length)?)
+    }
+
+    fn text(&self, id: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes(id)?).ok()
+    }
+
+    fn real(&self, id: usize) -> Option<f32> {
+        let word = self.bytes.get(self.field(id)?..)?.first_chunk()?;
+        Some(f32::from_le_bytes(*word))
     }
 
     fn reals(&self, id: usize) -> Option<Vec<f32>> {

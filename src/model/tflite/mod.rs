@@ -16,9 +16,10 @@ mod windows;
 use flatbuffers::VerifierOptions;
 use tract_tflite::tflite;
 
-use super::{Model, Program};
+use super::{Model, Normalization, Program};
 use crate::error::{Error, Result};
-use crate::graph::passes;
+use crate::graph::{Graph, Node, ValueId, passes};
+use crate::tensor::DType;
 use import::Importer;
 
 /// Bytes 4 to 8 of every `.tflite` file.
@@ -62,9 +63,48 @@ pub(super) fn load(bytes: &[u8], name: &str) -> Result<Model> {
     graph.validate(name)?;
     Ok(Model {
         name: name.into(),
+        format: format!("TensorFlow Lite, {}", style(&graph)),
         program: Program::Graph(graph),
+        nchw_inputs: Vec::new(),
+        head: None,
         metadata: metadata::read(bytes, file),
     })
+}
+
+/// How a graph is quantized, in words.
+fn style(graph: &Graph) -> &'static str {
+    let is_code = |id: &ValueId| matches!(graph.dtype(*id), DType::U8 | DType::I8);
+    let made = |node: &Node| node.outputs.iter().any(is_code);
+    if graph.is_float() {
+        "float"
+    } else if graph.nodes.iter().any(made) {
+        "quantized"
+    } else {
+        "weights quantized"
+    }
+}
+
+/// As [`load`], all codes made real. Pictures are normalized as the codes of the input were.
+pub(super) fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
+    let mut model = load(bytes, name)?;
+    if let Program::Graph(graph) = &mut model.program {
+        if let (&[input], None) = (graph.inputs.as_slice(), &model.metadata.normalization)
+            && let Some(quant) = graph.quant(input)
+        {
+            let shift = if graph.dtype(input) == DType::I8 {
+                128
+            } else {
+                0
+            };
+            model.metadata.normalization = Some(Normalization {
+                mean: vec![(quant.zero_point() + shift) as f32],
+                std: vec![1.0 / quant.scale()],
+            });
+        }
+        passes::dequantize_all(graph);
+        graph.validate(name)?;
+    }
+    Ok(model)
 }
 
 #[cfg(test)]

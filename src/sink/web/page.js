@@ -75,7 +75,7 @@ function showSource(status) {
 }
 
 function showDetections(scene) {
-  const detections = scene === null ? [] : scene.detections;
+  const detections = scene === null ? [] : scene.classes ?? scene.detections;
   const rows = detections.map((detection) => {
     const row = document.createElement("li");
     const label = document.createElement("span");

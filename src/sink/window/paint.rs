@@ -63,6 +63,7 @@ fn picture(scene: &Scene, window: [u32; 2]) -> RgbImage {
         .collect();
     draw::outline(&mut picture, &scene.zones);
     draw::annotate(&mut picture, &detections);
+    draw::annotate_classes(&mut picture, &scene.classes);
     picture
 }
 
