@@ -16,8 +16,8 @@ use crate::tensor::{DType, QuantParams, Shape, TensorInfo};
 /// The widest feature map that is taken for a picture.
 const MAX_PICTURE_CHANNELS: usize = 4;
 
-/// The dimensions of an input if the file lays it out as a picture of `[batch, channels, height, width]`.
-pub(crate) fn is_nchw_picture(dims: &[usize]) -> bool {
+/// Whether an input of these dimensions is a picture laid out as `[batch, channels, height, width]`.
+pub(super) fn is_nchw_picture(dims: &[usize]) -> bool {
     matches!(*dims, [_, channels, _, width]
         if channels <= MAX_PICTURE_CHANNELS && width > MAX_PICTURE_CHANNELS)
 }
