@@ -21,7 +21,7 @@
 //! | [`track`] | objects followed from frame to frame, zones | detect's types, source's frame, telemetry, polygon |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, window, events, snapshots, pins, MQTT | detect's and track's types, source's frame, telemetry, polygon |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
-//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, track, source, sink, telemetry |
+//! | [`pipeline`] | threads, the newest-frame slot, the governor against heat, shutdown | detect, track, source, sink, telemetry, polygon |
 //! | [`cli`] | one file a command | everything |
 //!
 //! # Example

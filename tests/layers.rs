@@ -37,7 +37,15 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("telemetry", &["error"]),
     (
         "pipeline",
-        &["detect", "track", "source", "sink", "telemetry", "error"],
+        &[
+            "detect",
+            "track",
+            "source",
+            "sink",
+            "telemetry",
+            "polygon",
+            "error",
+        ],
     ),
     (
         "cli",
@@ -79,7 +87,7 @@ const ITEMS: [(&str, &str, &[&str]); 8] = [
         &["EventKind", "TrackEvent", "Zone", "ZoneKind"],
     ),
     ("track", "detect", &["BoundingBox", "Detection"]),
-    ("track", "source", &["Frame"]),
+    ("track", "source", &["Frame", "PixelFormat", "YuvRange"]),
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
