@@ -80,7 +80,11 @@ const ITEMS: [(&str, &str, &[&str]); 8] = [
         &["Frame", "PixelFormat", "YuvMatrix", "YuvRange", "YuvRow"],
     ),
     ("sink", "source", &["Frame", "PixelFormat", "YuvRange"]),
-    ("sink", "detect", &["BoundingBox", "Detection", "Threshold"]),
+    (
+        "sink",
+        "detect",
+        &["BoundingBox", "Classification", "Detection", "Threshold"],
+    ),
     (
         "sink",
         "track",

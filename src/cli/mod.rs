@@ -53,7 +53,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Watch a source and show what is found
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Find objects on pictures
     Detect(detect::DetectArgs),
     /// Run a model on raw tensors
@@ -92,9 +92,9 @@ pub fn main() -> ExitCode {
         }
     };
     terminal::start_logging();
-    let command = cli.command.unwrap_or(Command::Run(cli.run));
+    let command = cli.command.unwrap_or(Command::Run(Box::new(cli.run)));
     let done = match command {
-        Command::Run(args) => run::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Run(args) => run::run(*args).map(|()| ExitCode::SUCCESS),
         Command::Detect(args) => detect::run(&args),
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),

@@ -9,7 +9,6 @@ use super::{Args, text};
 use crate::cli::load::{ModelArgs, Work};
 use crate::cli::print;
 use crate::cli::progress::Progress;
-use crate::engine;
 use crate::error::{Error, Result};
 use crate::eval::classes::ClassMap;
 use crate::eval::top_k::{Accuracy, Classifier};
@@ -44,11 +43,10 @@ pub(super) fn run(
     let (names, pictures) = listed(folders, args.limit);
     let renames = super::renames(args)?;
     let load = |flags: &ModelArgs| -> Result<Run> {
-        let model = flags.load_model()?;
-        let (labels, _) = flags.load_labels(&model)?;
-        let engine = engine::load(&model, flags.engine_options(Work::Stills))?;
-        let classifier = Classifier::new(engine, &model)?;
-        let labels = label_names(&labels, classifier.classes());
+        let loaded = flags.load(Work::Stills)?;
+        let model = loaded.model;
+        let classifier = Classifier::new(loaded.engine, &model)?;
+        let labels = label_names(&loaded.labels, classifier.classes());
         let classes = ClassMap::new(&labels, &names, &renames)?;
         for warning in classes.warnings() {
             log::warn!("{}: {warning}", model.name);

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::dataset::DatasetArgs;
 use super::load::{self, ModelArgs};
+use super::reading::ReadingArgs;
 use crate::dataset::{Contents, Keep, look};
 use crate::error::{Error, Result};
 use crate::eval::classes::Renames;
@@ -62,6 +63,11 @@ pub(super) struct Args {
     /// Instruction set to use at most: scalar, neon, neon_dot, avx2, avx512_vnni
     #[arg(long, value_name = "NAME", value_parser = load::parse_isa)]
     isa: Option<Isa>,
+    /// Run a quantized model with float weights, slowly, if it has operators without an integer kernel
+    #[arg(long)]
+    allow_float: bool,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 /// Runs the command.
@@ -97,6 +103,8 @@ fn models(args: &Args) -> Result<Vec<ModelArgs>> {
         confidence: Some(args.confidence.unwrap_or(CONFIDENCE)),
         threads: args.threads,
         isa: args.isa,
+        allow_float: args.allow_float,
+        reading: args.reading.clone(),
     };
     Ok(names.into_iter().enumerate().map(model).collect())
 }

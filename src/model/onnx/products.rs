@@ -53,6 +53,9 @@ pub(super) fn conv(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
     )
 }
 
+/// Makes the operator of a convolution.
+type MakeOp = fn(Conv2d) -> Op;
+
 /// Weights `[out, in / groups, rows, columns]` in the order of the operator that does the work.
 fn arranged(
     importer: &Importer<'_>,
@@ -60,7 +63,7 @@ fn arranged(
     weights: &Constant,
     groups: usize,
     channels: usize,
-) -> Result<(fn(Conv2d) -> Op, Constant)> {
+) -> Result<(MakeOp, Constant)> {
     let (filters, depth) = (weights.dims[0], weights.dims[1]);
     let fits =
         groups > 0 && depth.checked_mul(groups) == Some(channels) && filters.is_multiple_of(groups);

@@ -330,6 +330,9 @@ fn source(coordinates: &str, [from, to]: [usize; 2], at: usize) -> Option<f64> {
     }
 }
 
+/// The place in the input that a place in the output reads, made whole.
+type Rounding<'a> = &'a dyn Fn(f64) -> Option<f64>;
+
 /// The mode of the graph that reads the same pixels.
 fn nearest(sizes: [[usize; 2]; 2], coordinates: &str, rounding: &str) -> Option<ResizeMode> {
     let round = |x: f64| match rounding {
@@ -339,7 +342,7 @@ fn nearest(sizes: [[usize; 2]; 2], coordinates: &str, rounding: &str) -> Option<
         "round_prefer_ceil" => Some((x + 0.5).floor()),
         _ => None,
     };
-    let reads = |coordinates: &str, round: &dyn Fn(f64) -> Option<f64>| -> Option<Vec<usize>> {
+    let reads = |coordinates: &str, round: Rounding<'_>| -> Option<Vec<usize>> {
         let axes = sizes
             .iter()
             .flat_map(|&[from, to]| (0..to).map(move |at| (from, to, at)));
@@ -354,7 +357,7 @@ fn nearest(sizes: [[usize; 2]; 2], coordinates: &str, rounding: &str) -> Option<
     }
     let wanted = reads(coordinates, &round)?;
     let up = |x: f64| Some((x + 0.5).floor());
-    let modes: [(ResizeMode, &str, &dyn Fn(f64) -> Option<f64>); 3] = [
+    let modes: [(ResizeMode, &str, Rounding<'_>); 3] = [
         (ResizeMode::Asymmetric, "asymmetric", &|x| Some(x.floor())),
         (ResizeMode::HalfPixelCenters, "half_pixel", &up),
         (ResizeMode::AlignCorners, "align_corners", &up),
