@@ -14,6 +14,7 @@
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
+//! | [`quantize`] | a float model becomes a quantized file, with a report of what it cost | detect and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene | error |
 //! | [`sink`] | [`sink::Sink`]: drawing, live page, events, snapshots | detect's types, source's frame, telemetry |
 //! | [`telemetry`] | rates, latency histograms, readings of the machine | error |
@@ -51,6 +52,7 @@ pub mod kernels;
 pub mod model;
 pub mod pipeline;
 pub mod plan;
+pub mod quantize;
 pub mod sink;
 pub mod source;
 pub mod telemetry;

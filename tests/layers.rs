@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("error", &[]),
     ("tensor", &[]),
     ("kernels", &["tensor", "error"]),
@@ -20,6 +20,12 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "engine", "plan", "model", "graph", "kernels", "tensor", "error", "source",
         ],
     ),
+    (
+        "quantize",
+        &[
+            "detect", "engine", "model", "graph", "tensor", "error", "source",
+        ],
+    ),
     ("source", &["error"]),
     ("sink", &["detect", "source", "telemetry", "error"]),
     ("telemetry", &["error"]),
@@ -34,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "sink",
             "source",
             "telemetry",
+            "quantize",
             "detect",
             "engine",
             "plan",
@@ -58,7 +65,7 @@ const ITEMS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 25] = [
+const ROOMS: [(&str, &[&str]); 26] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -73,9 +80,10 @@ const ROOMS: [(&str, &[&str]); 25] = [
             "detect/simd/neon.rs",
         ],
     ),
-    ("tract_", &["model/", "engine/"]),
-    ("flatbuffers", &["model/tflite/"]),
-    ("zip", &["model/"]),
+    ("tract_", &["model/", "engine/", "quantize/tflite/"]),
+    ("flatbuffers", &["model/tflite/", "quantize/tflite/"]),
+    ("flexbuffers", &["model/tflite/", "quantize/tflite/"]),
+    ("zip", &["model/", "quantize/tflite/"]),
     ("rayon", &["plan/pool.rs"]),
     ("nokhwa", &["source/camera/linux/"]),
     ("v4l", &["source/camera/linux/"]),
