@@ -11,6 +11,7 @@ mod journal;
 pub mod load;
 mod models;
 pub mod npy;
+mod quantize;
 mod reload;
 mod run;
 mod service;
@@ -49,6 +50,8 @@ enum Command {
     Infer(infer::Args),
     /// Measure how fast a model runs
     Bench(bench::Args),
+    /// Quantize a float model and tell what that costs
+    Quantize(quantize::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
     /// Tell what this machine has: CPU, kernels, cameras, health
@@ -80,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Detect(args) => detect::run(&args),
         Command::Infer(args) => infer::run(args).map(|()| ExitCode::SUCCESS),
         Command::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Quantize(args) => quantize::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),
