@@ -15,6 +15,7 @@
 //! | [`plan`] | a graph and kernels become a [`plan::Plan`] that cannot fail or allocate | graph, kernels and below |
 //! | [`engine`] | [`engine::Engine`]: the integer plan, or tract for float models | plan, model and below |
 //! | [`detect`] | a picture becomes a list of [`detect::Detection`] | engine and below |
+//! | [`quantize`] | a float model becomes a quantized file, with a report of what it cost | detect and below |
 //! | [`dataset`] | labelled pictures: COCO, YOLO and VOC, read and written | source's pictures, error |
 //! | [`eval`] | mAP as COCO and Pascal VOC compute it, accuracy of classifiers | dataset, detect and below |
 //! | [`source`] | [`source::FrameSource`]: pictures, streams, ffmpeg, cameras, the demo scene; masks | polygon, error |
@@ -58,6 +59,7 @@ pub mod model;
 pub mod pipeline;
 pub mod plan;
 pub mod polygon;
+pub mod quantize;
 pub mod sink;
 pub mod source;
 pub mod telemetry;

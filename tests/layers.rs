@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// A module of the crate's root and the modules that it may use beside itself.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("polygon", &[]),
     ("tensor", &[]),
@@ -19,6 +19,12 @@ const LAYERS: [(&str, &[&str]); 17] = [
         "detect",
         &[
             "engine", "plan", "model", "graph", "kernels", "tensor", "error", "source",
+        ],
+    ),
+    (
+        "quantize",
+        &[
+            "detect", "engine", "model", "graph", "tensor", "error", "source",
         ],
     ),
     ("dataset", &["source", "error"]),
@@ -58,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "source",
             "telemetry",
             "polygon",
+            "quantize",
             "detect",
             "engine",
             "plan",
@@ -95,7 +102,7 @@ const ITEMS: [(&str, &str, &[&str]); 8] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 33] = [
+const ROOMS: [(&str, &[&str]); 34] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -110,9 +117,10 @@ const ROOMS: [(&str, &[&str]); 33] = [
             "detect/simd/neon.rs",
         ],
     ),
-    ("tract_", &["model/", "engine/"]),
-    ("flatbuffers", &["model/tflite/"]),
-    ("zip", &["model/"]),
+    ("tract_", &["model/", "engine/", "quantize/tflite/"]),
+    ("flatbuffers", &["model/tflite/", "quantize/tflite/"]),
+    ("flexbuffers", &["model/tflite/", "quantize/tflite/"]),
+    ("zip", &["model/", "quantize/tflite/"]),
     ("rayon", &["plan/pool.rs"]),
     ("nokhwa", &["source/camera/linux/"]),
     ("v4l", &["source/camera/linux/"]),

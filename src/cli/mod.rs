@@ -18,6 +18,7 @@ pub mod npy;
 mod pins;
 mod places;
 mod progress;
+mod quantize;
 mod reading;
 mod reload;
 mod run;
@@ -67,6 +68,8 @@ enum Command {
     Dataset(dataset::Command),
     /// Collect pictures from a camera or video into a data set, with the model's boxes to correct
     Collect(collect::Args),
+    /// Quantize a float model and tell what that costs
+    Quantize(quantize::Args),
     /// Tell what is in a model and how it runs
     Inspect(inspect::Args),
     /// Tell what this machine has: CPU, kernels, cameras, pins, health
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Dataset(command) => dataset::run(command).map(|()| ExitCode::SUCCESS),
         Command::Collect(args) => collect::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Quantize(args) => quantize::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Models(command) => models::run(command).map(|()| ExitCode::SUCCESS),

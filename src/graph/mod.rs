@@ -8,7 +8,8 @@ mod validate;
 mod windowed;
 
 pub use op::{
-    Activation, Conv2d, DetectionPostProcess, Op, Padding2d, Pool2d, ResizeMode, TransposedAxes,
+    Activation, Conv2d, DetectionPostProcess, FakeQuantize, Op, Padding2d, Pool2d, ResizeMode,
+    TransposedAxes,
 };
 pub use validate::MAX_BYTES;
 

@@ -22,6 +22,31 @@ pub struct Padding2d {
     pub right: usize,
 }
 
+impl Padding2d {
+    /// TFLite's and TensorFlow's scheme SAME for a picture of `size` under a window of `reach` (dilation included), rows
+    /// and columns each: `out = ceil(size / stride)`, `total = max((out - 1) * stride + reach - size, 0)`, of which
+    /// half, rounded down, comes before (tensorflow/lite/kernels/padding.h). `None` if a number is out of range.
+    pub fn same(size: [usize; 2], reach: [usize; 2], stride: [usize; 2]) -> Option<Self> {
+        let pads = |axis: usize| {
+            let (size, stride) = (size[axis], stride[axis]);
+            let outputs = size
+                .checked_add(stride)?
+                .checked_sub(1)?
+                .checked_div(stride)?;
+            let steps = outputs.checked_sub(1)?.checked_mul(stride)?;
+            let total = steps.checked_add(reach[axis])?.saturating_sub(size);
+            Some([total / 2, total - total / 2])
+        };
+        let ([top, bottom], [left, right]) = (pads(0)?, pads(1)?);
+        Some(Self {
+            top,
+            bottom,
+            left,
+            right,
+        })
+    }
+}
+
 /// Geometry of a two-dimensional convolution. `stride` and `dilation` are `[rows, columns]`, at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
@@ -76,6 +101,17 @@ pub struct DetectionPostProcess {
     pub scale: [f32; 4],
 }
 
+/// Rounding of real values to the grid of codes of `scale` and `zero_point` from `lowest` to `highest`: what quantization
+/// does to them, still real (Jacob et al., arXiv:1712.05877, section 3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FakeQuantize {
+    /// Finite and above 0.
+    pub scale: f32,
+    pub zero_point: i32,
+    pub lowest: i32,
+    pub highest: i32,
+}
+
 /// An operator with its attributes. Inputs are given in the order that each variant names.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Op {
@@ -120,6 +156,8 @@ pub enum Op {
     Quantize,
     /// x: codes to real values
     Dequantize,
+    /// x, real: simulates quantization
+    FakeQuantize(FakeQuantize),
     /// equal shapes, stacked along a new `axis`
     Pack { axis: usize },
     /// x: into as many equal parts along `axis` as there are outputs
@@ -152,7 +190,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether its inputs are a value, weights and perhaps a bias.
+    /// Whether the operator multiplies its first input with constant weights, its second.
     pub fn has_weights(&self) -> bool {
         matches!(
             self,
@@ -186,6 +224,7 @@ impl Op {
             Self::ResizeBilinear(_) => "RESIZE_BILINEAR",
             Self::Quantize => "QUANTIZE",
             Self::Dequantize => "DEQUANTIZE",
+            Self::FakeQuantize(_) => "FAKE_QUANT",
             Self::Pack { .. } => "PACK",
             Self::Split { .. } => "SPLIT",
             Self::StridedSlice { .. } => "STRIDED_SLICE",
@@ -195,5 +234,24 @@ impl Op {
             Self::BatchToSpace { .. } => "BATCH_TO_SPACE_ND",
             Self::DetectionPostProcess(_) => "TFLite_Detection_PostProcess",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_puts_the_odd_row_behind() {
+        let same = |size, reach, stride| {
+            let padding = Padding2d::same([size, 8], [reach, 1], [stride, 2])?;
+            assert_eq!((padding.left, padding.right), (0, 0));
+            Some([padding.top, padding.bottom])
+        };
+        assert_eq!(same(300, 3, 2), Some([0, 1]));
+        assert_eq!(same(7, 3, 1), Some([1, 1]));
+        assert_eq!(same(257, 3, 2), Some([1, 1]));
+        assert_eq!(same(8, 1, 2), Some([0, 0]));
+        assert_eq!(same(8, 3, 0), None);
     }
 }

@@ -36,7 +36,8 @@ pub fn output_shapes(
         | Op::Activation(_)
         | Op::HardSwish
         | Op::Quantize
-        | Op::Dequantize => vec![x.clone()],
+        | Op::Dequantize
+        | Op::FakeQuantize(_) => vec![x.clone()],
         Op::ResizeNearest(_) | Op::ResizeBilinear(_) => vec![resize(x, declared)?],
         Op::Pack { axis } => vec![pack(inputs, *axis)?],
         Op::Split { axis } => split(x, *axis, outputs)?,

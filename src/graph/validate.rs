@@ -231,6 +231,7 @@ fn types_fit(op: &Op, inputs: &[DType], outputs: &[DType]) -> bool {
         }
         Op::Quantize => tensor(x) && quantized(y),
         Op::Dequantize => quantized(x) && y == F32,
+        Op::FakeQuantize(_) => x == F32 && y == F32,
         Op::ArgMax { .. } => tensor(x) && y == I32,
         Op::DetectionPostProcess(_) => {
             inputs.iter().all(|&dtype| tensor(dtype)) && outputs == [F32; 4]

@@ -17,7 +17,7 @@ use tract_onnx::tract_core::ops::nn::{
     hard_swish, sigmoid,
 };
 
-use crate::graph::{Activation, Conv2d, Op, Padding2d, Pool2d, ResizeMode};
+use crate::graph::{Activation, Conv2d, FakeQuantize, Op, Padding2d, Pool2d, ResizeMode};
 use crate::tensor::Shape;
 
 /// A tract model that grows operator by operator.
@@ -56,6 +56,7 @@ impl Wiring {
             Op::Logistic => self.wire(sigmoid(), &[x])?,
             Op::Activation(activation) => self.activate(x, *activation)?,
             Op::HardSwish => self.wire(hard_swish(), &[x])?,
+            Op::FakeQuantize(grid) => self.fake_quantize(x, grid)?,
             Op::ResizeNearest(mode) => self.resize_nearest(x, *mode, out)?,
             Op::ResizeBilinear(mode) => self.resize_bilinear(x, *mode, out)?,
             Op::Pack { axis } => self.pack(inputs, *axis)?,
@@ -139,6 +140,15 @@ impl Wiring {
     fn clamp(&mut self, x: OutletId, low: f32, high: f32) -> TractResult<OutletId> {
         let x = self.scalar(math::max(), x, low)?;
         self.scalar(math::min(), x, high)
+    }
+
+    /// `(clamp(rhe(x / scale) + zero_point) - zero_point) * scale`
+    fn fake_quantize(&mut self, x: OutletId, grid: &FakeQuantize) -> TractResult<OutletId> {
+        let codes = self.scalar(math::mul(), x, 1.0 / grid.scale)?;
+        let codes = self.wire(math::round_half_to_even(), &[codes])?;
+        let [low, high] = [grid.lowest, grid.highest].map(|code| (code - grid.zero_point) as f32);
+        let codes = self.clamp(codes, low, high)?;
+        self.scalar(math::mul(), codes, grid.scale)
     }
 
     fn binary(

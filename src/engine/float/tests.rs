@@ -1,7 +1,7 @@
 use super::*;
 use crate::graph::{
-    Activation, Conv2d, DetectionPostProcess, Node, Op, Padding2d, Pool2d, ResizeMode,
-    TransposedAxes, Value, ValueId,
+    Activation, Conv2d, DetectionPostProcess, FakeQuantize, Node, Op, Padding2d, Pool2d,
+    ResizeMode, TransposedAxes, Value, ValueId,
 };
 use crate::tensor::DType;
 
@@ -194,6 +194,14 @@ fn reductions_and_activations() {
     check(Op::Logistic, &[2], vec![], &[2], &sigmoid);
     let expected = [0.0, 4.0 / 6.0, 10.0 / 6.0, 3.0, 4.0];
     check(Op::HardSwish, &[5], vec![], &[5], &expected);
+    // Codes 0, 1.25, 2.5 and 3.75, to even neighbours, at most 2 steps from the zero point.
+    let grid = Op::FakeQuantize(FakeQuantize {
+        scale: 0.8,
+        zero_point: -1,
+        lowest: -2,
+        highest: 1,
+    });
+    check(grid, &[4], vec![], &[4], &[0.0, 0.8, 1.6, 1.6]);
     let graph = graph(
         Op::ArgMax { axis: 1 },
         vec![float("x", &[2, 3])],

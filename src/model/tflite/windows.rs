@@ -4,23 +4,6 @@ use tract_tflite::tflite::Padding;
 
 use crate::graph::Padding2d;
 
-/// Padding before and after `size` elements under a window of `window` (dilation included).
-///
-/// SAME: `out = ceil(size / stride)`, `total = max((out - 1) * stride + window - size, 0)`, of which half, rounded
-/// down, comes before (tensorflow/lite/kernels/padding.h).
-fn same(size: usize, window: usize, stride: usize) -> Option<[usize; 2]> {
-    let outputs = size
-        .checked_add(stride)?
-        .checked_sub(1)?
-        .checked_div(stride)?;
-    let covered = outputs
-        .checked_sub(1)?
-        .checked_mul(stride)?
-        .checked_add(window)?;
-    let total = covered.saturating_sub(size);
-    Some([total / 2, total - total / 2])
-}
-
 /// The padding of both directions, or a reason why there is none.
 pub(super) fn padding(
     scheme: Padding,
@@ -29,41 +12,24 @@ pub(super) fn padding(
     stride: [usize; 2],
     dilation: [usize; 2],
 ) -> Result<Padding2d, String> {
-    let mut pads = [[0; 2]; 2];
+    let reach = |axis: usize| {
+        let gaps = kernel[axis].checked_sub(1)?;
+        gaps.checked_mul(dilation[axis])?.checked_add(1)
+    };
     match scheme {
-        Padding::VALID => {}
-        Padding::SAME => {
-            for (i, pad) in pads.iter_mut().enumerate() {
-                *pad = kernel[i]
-                    .checked_sub(1)
-                    .and_then(|gaps| gaps.checked_mul(dilation[i])?.checked_add(1))
-                    .and_then(|window| same(size[i], window, stride[i]))
-                    .ok_or("its kernel, stride or dilation is out of range")?;
-            }
+        Padding::VALID => Ok(Padding2d::default()),
+        Padding::SAME => match (reach(0), reach(1)) {
+            (Some(rows), Some(columns)) => Padding2d::same(size, [rows, columns], stride),
+            _ => None,
         }
-        Padding(other) => return Err(format!("padding scheme {other} is unknown")),
+        .ok_or_else(|| "its kernel, stride or dilation is out of range".into()),
+        Padding(other) => Err(format!("padding scheme {other} is unknown")),
     }
-    let [[top, bottom], [left, right]] = pads;
-    Ok(Padding2d {
-        top,
-        bottom,
-        left,
-        right,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn same_puts_the_odd_row_behind() {
-        assert_eq!(same(300, 3, 2), Some([0, 1]));
-        assert_eq!(same(7, 3, 1), Some([1, 1]));
-        assert_eq!(same(257, 3, 2), Some([1, 1]));
-        assert_eq!(same(8, 1, 2), Some([0, 0]));
-        assert_eq!(same(8, 3, 0), None);
-    }
 
     #[test]
     fn dilation_widens_the_window() {

@@ -38,6 +38,10 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, node: &Node) -> Result<()> {
         Op::ResizeBilinear(mode) => resize_bilinear(lowering, node, *mode),
         Op::Quantize => quantize(lowering, node),
         Op::Dequantize => dequantize(lowering, node),
+        Op::FakeQuantize(_) => {
+            let advice = "quantize the model before it is run";
+            Err(lowering.unsupported(node, "among 8-bit codes", advice))
+        }
         Op::Split { axis } => split(lowering, node, *axis),
         Op::StridedSlice { begin, stride, .. } => strided_slice(lowering, node, begin, stride),
         Op::Transpose(axes) => {

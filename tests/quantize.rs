@@ -1,0 +1,224 @@
+//! `eyas quantize`, the real binary, on a small float detector of our own (`tests/quantize/make_float.py`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use eyas::graph::Op;
+use eyas::model::Program;
+use eyas::tensor::DType;
+use serde_json::Value;
+
+fn tests(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(name)
+}
+
+/// Runs `eyas quantize` on the float detector and the pictures that it is made for.
+fn quantize(folder: &Path, more: &[&str]) -> Output {
+    run(
+        folder,
+        &tests("quantize/colours_float.tflite"),
+        &tests("demo/scene"),
+        more,
+    )
+}
+
+fn run(folder: &Path, model: &Path, pictures: &Path, more: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_eyas"))
+        .current_dir(folder)
+        .arg("quantize")
+        .arg(model)
+        .arg("--calibrate")
+        .arg(pictures)
+        .args(more)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts")
+}
+
+#[track_caller]
+fn report(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    serde_json::from_slice(&output.stdout).expect("a report")
+}
+
+#[track_caller]
+fn refusal(output: &Output) -> String {
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn load(path: &Path) -> eyas::graph::Graph {
+    match eyas::model::load_file(path).unwrap().program {
+        Program::Graph(graph) => graph,
+        Program::Onnx(_) => panic!("not a .tflite file"),
+    }
+}
+
+#[test]
+fn an_int8_model_finds_what_the_float_model_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        "-o", "q.tflite", "--json", "--report", "r.html", "--report", "r.json",
+    ];
+    let report = report(&quantize(folder.path(), &flags));
+    assert_eq!(report["agreement"]["measure"], "detections");
+    assert!(
+        report["agreement"]["score"].as_f64().unwrap() > 0.99,
+        "{}",
+        report["verdict"]
+    );
+    assert!(report["is_measured"].as_bool().unwrap());
+    let file = folder.path().join("q.tflite");
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().len(),
+        report["quantized_bytes"].as_u64().unwrap()
+    );
+
+    let graph = load(&file);
+    assert_eq!(graph.dtype(graph.inputs[0]), DType::U8);
+    let weighted = graph.nodes.iter().filter(|node| node.op.has_weights());
+    for node in weighted {
+        let types: Vec<DType> = node.inputs.iter().map(|id| graph.dtype(*id)).collect();
+        assert_eq!(types, [DType::I8, DType::I8, DType::I32]);
+        let channels = graph.shape(node.outputs[0]).channels();
+        assert_eq!(graph.quant(node.inputs[1]).unwrap().scales.len(), channels);
+    }
+    let sigmoid = graph
+        .nodes
+        .iter()
+        .find(|node| node.op == Op::Logistic)
+        .unwrap();
+    let quant = graph.quant(sigmoid.outputs[0]).unwrap();
+    assert_eq!((quant.scale(), quant.zero_point()), (1.0 / 256.0, -128));
+
+    let page = std::fs::read_to_string(folder.path().join("r.html")).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains("<svg") && !page.contains("http"));
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(folder.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(written["quantized_bytes"], report["quantized_bytes"]);
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = |name: &str| {
+        assert!(
+            quantize(folder.path(), &["-o", name, "--pictures", "3"])
+                .status
+                .success()
+        );
+        std::fs::read(folder.path().join(name)).unwrap()
+    };
+    assert!(bytes("a.tflite") == bytes("b.tflite"));
+}
+
+#[test]
+fn every_mode_and_method_agrees_with_float() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [&[&str]; 9] = [
+        &["--mode", "dynamic"],
+        &["--mode", "weights"],
+        &[
+            "--weights",
+            "per-tensor",
+            "--bias-correction",
+            "on",
+            "--equalize",
+            "on",
+        ],
+        &["--method", "percentile", "--percentile", "99.995"],
+        &["--method", "entropy"],
+        &["--method", "mse", "--input", "int8"],
+        &["--bits", "16"],
+        &["--keep-float", "2"],
+        &["--keep-int16", "1", "--input", "float32"],
+    ];
+    for flags in cases {
+        let mut all = vec!["--pictures", "4", "--json", "-o", "q.tflite"];
+        all.extend(flags);
+        let report = report(&quantize(folder.path(), &all));
+        let score = report["agreement"]["score"].as_f64().unwrap();
+        // The few logits of objects are what entropy cuts off first.
+        let least = if flags.contains(&"entropy") {
+            0.5
+        } else {
+            0.95
+        };
+        assert!(score > least, "{flags:?}: {}", report["verdict"]);
+        let is_int16 = flags.contains(&"16") || flags.contains(&"--keep-int16");
+        assert_eq!(
+            report["is_measured"].as_bool().unwrap(),
+            !is_int16,
+            "{flags:?}"
+        );
+    }
+}
+
+#[test]
+fn a_study_shows_fewer_bits_to_be_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(&quantize(
+        folder.path(),
+        &["--study", "--rank", "--json", "--pictures", "4"],
+    ));
+    let levels = report["study"].as_array().unwrap();
+    assert_eq!(levels.len(), 10);
+    let decibels = |level: &Value| level["decibels"].as_f64().unwrap();
+    assert!(
+        levels[..5].is_sorted_by(|a, b| decibels(a) > decibels(b)),
+        "{levels:?}"
+    );
+    assert!(decibels(&levels[0]) > decibels(&levels[5]));
+    let ranked = report["sensitivity"].as_array().unwrap();
+    assert!(ranked.len() > 3 && ranked.is_sorted_by(|a, b| decibels(a) <= decibels(b)));
+    assert!(!folder.path().join("q.tflite").exists());
+}
+
+#[test]
+fn too_large_a_loss_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Half of the values cut off: nothing of the model is left.
+    let flags = [
+        "--method",
+        "percentile",
+        "--percentile",
+        "51",
+        "-o",
+        "q.tflite",
+        "--max-drop",
+        "0.1",
+    ];
+    let message = refusal(&quantize(folder.path(), &flags));
+    assert!(message.contains("--max-drop 0.1"), "{message}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_cannot_be_quantized_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let scene = tests("demo/scene");
+    let float = tests("quantize/colours_float.tflite");
+    let refused = |model: &Path, pictures: &Path, flags: &[&str]| {
+        refusal(&run(folder.path(), model, pictures, flags))
+    };
+    let message = refused(&tests("demo/colours.tflite"), &scene, &[]);
+    assert!(message.contains("quantized already"), "{message}");
+    let message = refused(&float, folder.path(), &[]);
+    assert!(message.contains("holds no pictures"), "{message}");
+    let message = refused(&float, &scene, &["--keep-float", "no_such_value"]);
+    assert!(message.contains("`no_such_value`"), "{message}");
+    let message = refused(&float, &scene, &["--mean", "0,0", "--std", "1,1"]);
+    assert!(message.contains("do not normalize 3 channels"), "{message}");
+    let message = refused(&float, &scene, &["--mean", "0", "--std", "0"]);
+    assert!(message.contains("do not normalize"), "{message}");
+    std::fs::write(
+        folder.path().join("cut.tflite"),
+        &std::fs::read(&float).unwrap()[..5000],
+    )
+    .unwrap();
+    let message = refused(&folder.path().join("cut.tflite"), &scene, &[]);
+    assert!(message.contains("damaged"), "{message}");
+}
