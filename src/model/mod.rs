@@ -36,6 +36,20 @@ pub struct Model {
     pub metadata: Metadata,
 }
 
+impl Model {
+    /// A model that comes from no file: a graph, whose inputs are as engines take them.
+    pub fn of_graph(name: &str, graph: Graph, metadata: Metadata) -> Self {
+        Self {
+            name: name.into(),
+            format: "a graph".into(),
+            program: Program::Graph(graph),
+            nchw_inputs: Vec::new(),
+            head: None,
+            metadata,
+        }
+    }
+}
+
 /// What there is to run.
 #[derive(Clone, Debug)]
 pub enum Program {

@@ -7,7 +7,7 @@ use super::pictures::Pictures;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
-use crate::model::{Metadata, Model, Program};
+use crate::model::{Metadata, Model};
 use crate::tensor::{DType, TensorData, TensorInfo};
 
 /// What calibration saw of one value.
@@ -42,11 +42,7 @@ impl Statistics {
 
 /// A model made of a graph alone, for the float engine.
 pub(super) fn model_of(graph: &Graph, name: &str) -> Model {
-    Model {
-        name: name.into(),
-        program: Program::Graph(graph.clone()),
-        metadata: Metadata::default(),
-    }
+    Model::of_graph(name, graph.clone(), Metadata::default())
 }
 
 /// Runs a float graph on every picture and gathers what its activations are like; `method` chooses their ranges.

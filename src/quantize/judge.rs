@@ -11,7 +11,7 @@ use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::graph::{Graph, passes};
 use crate::model::labels::Labels;
-use crate::model::{Metadata, Model, Program};
+use crate::model::{Metadata, Model};
 use crate::source::Frame;
 use crate::tensor::{TensorData, TensorInfo};
 
@@ -81,14 +81,11 @@ impl Runner {
         pictures: &Pictures,
         record: Record,
     ) -> Result<Self> {
-        let model = Model {
-            name: name.into(),
-            program: Program::Graph(graph.clone()),
-            metadata: Metadata {
-                normalization: Some(pictures.normalization().clone()),
-                ..Metadata::default()
-            },
+        let metadata = Metadata {
+            normalization: Some(pictures.normalization().clone()),
+            ..Metadata::default()
         };
+        let model = Model::of_graph(name, graph.clone(), metadata);
         Self::new(&model, record)
     }
 

@@ -67,8 +67,11 @@ fn percentile(histogram: &Histogram, percent: f64) -> Range {
     }
 }
 
+/// What a range costs of a histogram's bins: least, greatest, count.
+type Loss = fn(&[(f32, f32, u64)], Range) -> f64;
+
 /// The range with the least loss: both ends are drawn in together, then each on its own.
-fn least(histogram: &Histogram, loss: fn(&[(f32, f32, u64)], Range) -> f64) -> Range {
+fn least(histogram: &Histogram, loss: Loss) -> Range {
     let bins: Vec<_> = histogram.bins().collect();
     let full = histogram.range();
     let part = |step: usize| step as f32 / STEPS as f32;

@@ -343,11 +343,7 @@ fn judged(work: &Work<'_>, lowered: &Lowered, file: &[u8]) -> Result<(Model, boo
         normalization: Some(work.pictures.normalization().clone()),
         ..Metadata::default()
     };
-    let model = Model {
-        name: work.name.into(),
-        program: Program::Graph(simulated),
-        metadata,
-    };
+    let model = Model::of_graph(work.name, simulated, metadata);
     Ok((model, false))
 }
 

@@ -278,11 +278,7 @@ mod tests {
             inputs: vec![ValueId(0)],
             outputs: vec![ValueId(7)],
         };
-        Model {
-            name: "m".into(),
-            program: Program::Graph(graph),
-            metadata: Metadata::default(),
-        }
+        Model::of_graph("m", graph, Metadata::default())
     }
 
     #[test]

@@ -197,13 +197,7 @@ impl<'f> Writer<'f> {
             }
             self.builder.end_vector::<u8>(bytes.len())
         });
-        Buffer::create(
-            &mut self.builder,
-            &BufferArgs {
-                data,
-                ..Default::default()
-            },
-        )
+        Buffer::create(&mut self.builder, &BufferArgs { data })
     }
 }
 
