@@ -244,7 +244,7 @@ impl Report {
                 )
             }
             (Measure::TopClass, _) => {
-                format!("the same top class on {percent:.1} % of the pictures")
+                format!("the top class agrees to {percent:.1} %")
             }
             _ => format!("outputs agree to {percent:.1} %"),
         };
