@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn the_status_is_told_every_half_minute_and_when_it_changes() {
         let (mut outbox, now) = quiet(&[]);
-        let later = now + STATUS_INTERVAL;
+        let later = now - ANNOUNCEMENT_DELAY + STATUS_INTERVAL;
         assert_eq!(outbox.next(now), Step::Wait(later));
         assert_eq!(all(&mut outbox, later), [Due::Status]);
         outbox.status_changed(later);
