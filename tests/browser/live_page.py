@@ -69,7 +69,8 @@ def check(address, page, screenshot):
     page.get(address)
     picture = page.find_element("css selector", "img")
     wait("the stream shows a picture", lambda: picture.get_property("naturalWidth") == 320)
-    text = lambda: page.find_element("tag name", "body").text
+    text = lambda: page.find_element("id", "detections").text
+    tracks = lambda: page.find_element("id", "tracks").text
     wait("all three discs are listed", lambda: all(name in text() for name in ("red", "green", "blue")))
     before = inferred(address)
     wait("detection goes on while the page is open", lambda: inferred(address) > before + 20)
@@ -83,6 +84,7 @@ def check(address, page, screenshot):
     slider.send_keys(Keys.HOME)
     wait("the slider sets the threshold to 0", lambda: status(address)["confidence"] < 0.001)
     wait("the discs are back", lambda: "green" in text())
+    wait("they are followed", lambda: re.search(r"green\s+[1-9]\d* now", tracks()))
     severe = [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe, severe
     print("ok: the browser's console is clean")
