@@ -70,7 +70,7 @@ fn coco_files() {
         (
             "annotations",
             annotation(1, 1, json!([1, 2, -3, 4])),
-            "a box at 1, 2 of -3x4 pixels cannot be",
+            "1.png, annotation 7: a box at 1, 2 of -3x4 pixels cannot be",
         ),
         (
             "annotations",
@@ -84,7 +84,7 @@ fn coco_files() {
         ),
         ("categories", json!("none"), "not a COCO data set"),
     ] {
-        assert_refused("data.json", coco_with(key, value), &["data.json", word]);
+        assert_refused("data.json", coco_with(key, value), &[word]);
     }
     assert_refused(
         "data.json",
