@@ -20,7 +20,8 @@ pub struct Appender {
     /// For VOC and YOLO only the classes; for COCO all of it.
     dataset: Dataset,
     flushed: Instant,
-    is_dirty: bool,
+    /// Pictures in the file of a COCO data set.
+    flushed_images: usize,
     notes: Notes,
 }
 
@@ -42,7 +43,7 @@ impl Appender {
             folder: folder.into(),
             dataset: existing(folder, form)?,
             flushed: Instant::now(),
-            is_dirty: false,
+            flushed_images: 0,
             notes: Notes::default(),
         };
         std::fs::create_dir_all(folder)
@@ -123,7 +124,6 @@ impl Appender {
         let (path, text) = match self.dataset.form {
             Form::Coco => {
                 self.dataset.images.push(image);
-                self.is_dirty = true;
                 if self.flushed.elapsed() > FLUSH_INTERVAL
                     && let Err(error) = self.flush()
                 {
@@ -162,18 +162,40 @@ impl Appender {
                 let _ = std::fs::remove_file(&part);
             })?;
         self.flushed = Instant::now();
-        self.is_dirty = false;
+        self.flushed_images = self.dataset.images.len();
         Ok(())
     }
 
-    /// Writes what is not written yet: the file of a COCO data set, the list of pictures of a VOC data set.
+    /// Writes what is not written yet: the file of a COCO data set, the list of pictures of a VOC data set. Where the disk
+    /// is full, the newest pictures that a COCO file lacks make room for it.
     pub fn finish(&mut self) -> Result<()> {
         match self.dataset.form {
-            Form::Coco if self.is_dirty => self.flush(),
+            Form::Coco if self.is_dirty() => {
+                let mut outcome = self.flush();
+                while self.is_dirty() && outcome.as_ref().is_err_and(is_full) {
+                    if let Some(image) = self.dataset.images.pop() {
+                        // If it cannot be deleted, the next one may be.
+                        let _ = std::fs::remove_file(self.folder.join(coco::picture(&image)));
+                    }
+                    outcome = self.flush();
+                }
+                outcome
+            }
             Form::Coco | Form::Yolo => Ok(()),
             Form::Voc => voc::write_list(&self.folder),
         }
     }
+
+    /// Whether the file of a COCO data set lacks pictures.
+    fn is_dirty(&self) -> bool {
+        self.dataset.images.len() > self.flushed_images
+    }
+}
+
+/// Whether there is no space on the disk.
+fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { error, .. } if [StorageFull, QuotaExceeded].contains(&error.kind()))
 }
 
 /// The data set that a folder holds already, with its pictures only where they are needed.

@@ -230,7 +230,10 @@ fn check_boxes(dataset: &Dataset, notes: &mut Notes) -> Result<()> {
         for (index, object) in image.objects.iter().enumerate() {
             let rect = object.rect;
             let sides = [rect.x, rect.y, rect.width, rect.height];
-            let place = || format!("{}, object {}", image.file, index + 1);
+            let place = || match object.id {
+                Some(id) => format!("{}, annotation {id}", image.file),
+                None => format!("{}, object {}", image.file, index + 1),
+            };
             if sides.iter().any(|side| side.abs() > MAX_COORDINATE)
                 || rect.width < 0.0
                 || rect.height < 0.0

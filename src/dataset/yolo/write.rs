@@ -96,7 +96,8 @@ pub fn label_lines(image: &Image, notes: &mut Notes) -> String {
             notes.add("boxes without area in the picture are left out", place);
             continue;
         }
-        if rect != object.rect {
+        let cut = object.rect.area() - rect.area();
+        if cut > 1e-6 * object.rect.area() {
             notes.add("boxes are cut to their picture", place);
         }
         note_losses(object, notes, place);
