@@ -197,6 +197,20 @@ fn too_large_a_loss_writes_nothing() {
 }
 
 #[test]
+fn pictures_without_anything_to_find_say_nothing_of_a_loss() {
+    let (folder, pictures) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::copy(tests("demo/scene/00.jpg"), pictures.path().join("0.jpg")).unwrap();
+    let codes = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/training/codes_float.tflite");
+    let flags = ["-o", "q.tflite", "--max-drop", "0.1"];
+    let message = refusal(&run(folder.path(), &codes, pictures.path(), &flags));
+    assert!(
+        message.contains("neither model finds anything"),
+        "{message}"
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn what_cannot_be_quantized_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let scene = tests("demo/scene");

@@ -304,6 +304,12 @@ impl Args {
 
     fn check_drop(&self, report: &Report) -> Result<()> {
         match self.max_drop {
+            Some(_) if report.compared_nothing() => Err(Error::Model {
+                model: report.model.clone(),
+                reason: "--max-drop has nothing to go by, as neither model finds anything on the calibration pictures; \
+                         nothing is written. Calibrate with pictures of what the model is to find"
+                    .into(),
+            }),
             Some(most) if report.drop() > f64::from(most) => Err(Error::Model {
                 model: report.model.clone(),
                 reason: format!(

@@ -234,10 +234,19 @@ impl Report {
         1.0 - self.agreement.score
     }
 
+    /// Whether the pictures showed nothing that either model finds, so that no answers were compared.
+    pub fn compared_nothing(&self) -> bool {
+        self.agreement.measure == Measure::Detections
+            && matches!(self.agreement.boxes, Some([0, 0, _]))
+    }
+
     fn verdict(&self) -> String {
         let smaller = self.float_bytes as f64 / self.quantized_bytes.max(1) as f64;
         let percent = 100.0 * self.agreement.score;
         let agreement = match (&self.agreement.measure, self.agreement.boxes) {
+            (Measure::Detections, Some([0, 0, _])) => {
+                "neither model finds anything, so nothing was compared,".into()
+            }
             (Measure::Detections, Some([float, quantized, same])) => {
                 format!(
                     "{same} boxes agree, of {float} of the float model and {quantized} of the quantized one ({percent:.1} %)"
