@@ -17,6 +17,9 @@ pub const LEAST_CONFIDENCE: f32 = 0.1;
 /// A track that is not found again for so long has ended. Where frames come slower, it is given some of them.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENT_FRAMES: f64 = 5.0;
+/// So many times as long faint detections alone keep a track alive: somebody comes out from behind a shelf, and what falls
+/// below a threshold that was raised is gone.
+const FAINT_TIMES: u32 = 5;
 /// The same for what has been found once: it becomes a track by being found again.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 const SECOND_LOOK_FRAMES: f64 = 2.0;
@@ -40,6 +43,8 @@ pub struct Track {
     pub first_seen: Instant,
     /// Capture time of the frame on which it was found last.
     pub last_seen: Instant,
+    /// The same of the frame on which it was found last with confidence.
+    last_confident: Instant,
     motion: Motion,
 }
 
@@ -50,6 +55,7 @@ impl Track {
             found: found.clone(),
             first_seen: at,
             last_seen: at,
+            last_confident: at,
             motion: Motion::new(&found.bounding_box),
         }
     }
@@ -106,6 +112,7 @@ impl Tracker {
         for (least, sort) in [(LIKENESS, Sort::Known), (SECOND_LIKENESS, Sort::SeenOnce)] {
             for (track, index) in self.pair(sort, detections, &mut free, least) {
                 self.tracks[track].follow(&detections[index], at);
+                self.tracks[track].last_confident = at;
                 detections[index].track_id = Some(self.identify(track));
             }
         }
@@ -134,7 +141,9 @@ impl Tracker {
             } else {
                 second_look
             };
-            at.saturating_duration_since(track.last_seen) > limit
+            let is_older = |seen, limit| at.saturating_duration_since(seen) > limit;
+            is_older(track.last_seen, limit)
+                || is_older(track.last_confident, FAINT_TIMES * patience)
         };
         let ended = self.tracks.extract_if(.., over);
         ended.filter(Track::is_known).collect()

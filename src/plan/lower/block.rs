@@ -19,13 +19,32 @@ pub(super) enum Role {
     Ends(Group),
 }
 
-/// Positions of the nodes of a block.
+/// The nodes of a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {
-    expand: Option<usize>,
-    depthwise: usize,
-    project: usize,
-    add: Option<usize>,
+    expand: Option<Member<Conv2d>>,
+    depthwise: Member<Conv2d>,
+    project: Member<Conv2d>,
+    add: Option<Member<Activation>>,
+}
+
+/// The position of a node and what its operator says.
+#[derive(Clone, Copy, Debug)]
+struct Member<T> {
+    at: usize,
+    op: T,
+}
+
+impl Group {
+    /// Positions of the nodes, in their order.
+    fn members(&self) -> impl Iterator<Item = usize> {
+        let first = self.expand.map(|member| member.at);
+        let last = self.add.map(|member| member.at);
+        first
+            .into_iter()
+            .chain([self.depthwise.at, self.project.at])
+            .chain(last)
+    }
 }
 
 /// The role of each of a graph's nodes, or of what passes made of them.
@@ -36,13 +55,7 @@ pub(super) fn find(graph: &Graph, nodes: &[Node]) -> Vec<Role> {
         let Some(group) = uses.group(at) else {
             continue;
         };
-        let members = [
-            group.expand,
-            Some(group.depthwise),
-            Some(group.project),
-            group.add,
-        ];
-        let members: Vec<usize> = members.into_iter().flatten().collect();
+        let members: Vec<usize> = group.members().collect();
         if !members
             .iter()
             .all(|&member| matches!(roles[member], Role::Alone))
@@ -52,7 +65,7 @@ pub(super) fn find(graph: &Graph, nodes: &[Node]) -> Vec<Role> {
         for &member in &members {
             roles[member] = Role::Inside;
         }
-        roles[group.add.unwrap_or(group.project)] = Role::Ends(group);
+        roles[group.add.map_or(group.project.at, |add| add.at)] = Role::Ends(group);
     }
     roles
 }
@@ -99,9 +112,10 @@ impl<'a> Uses<'a> {
     /// The block around a depthwise convolution.
     fn group(&self, depthwise: usize) -> Option<Group> {
         let node = &self.nodes[depthwise];
-        if !matches!(node.op, Op::DepthwiseConv2d(_)) {
+        let Op::DepthwiseConv2d(op) = node.op else {
             return None;
-        }
+        };
+        let depthwise = Member { at: depthwise, op };
         let (input, output) = (node.inputs[0], node.outputs[0]);
         let is_single = |id: ValueId| self.graph.shape(id).dims()[0] == 1;
         let channels = |id: ValueId| self.graph.shape(id).channels();
@@ -111,22 +125,32 @@ impl<'a> Uses<'a> {
         }
         let project = self.readers[output.0]?;
         let projection = &self.nodes[project];
-        if !self.is_pointwise(projection) || projection.inputs[0] != output {
+        let project = Member {
+            at: project,
+            op: self.pointwise(projection)?,
+        };
+        if projection.inputs[0] != output {
             return None;
         }
-        let expand = self.makers[input.0].filter(|&maker| {
-            let node = &self.nodes[maker];
-            self.readers[input.0] == Some(depthwise)
-                && matches!(node.op, Op::Conv2d(_))
-                && self.is_of_codes(node.inputs[0])
+        let expand = self.makers[input.0].and_then(|at| {
+            let node = &self.nodes[at];
+            let fits =
+                self.readers[input.0] == Some(depthwise.at) && self.is_of_codes(node.inputs[0]);
+            match node.op {
+                Op::Conv2d(op) if fits => Some(Member { at, op }),
+                _ => None,
+            }
         });
         let result = projection.outputs[0];
-        let add = self.readers[result.0].filter(|&reader| {
-            let node = &self.nodes[reader];
+        let add = self.readers[result.0].and_then(|at| {
+            let node = &self.nodes[at];
             let shape = self.graph.shape(result);
-            matches!(node.op, Op::Add(_))
-                && self.is_of_codes(node.outputs[0])
-                && node.inputs.iter().all(|&id| self.graph.shape(id) == shape)
+            let fits = self.is_of_codes(node.outputs[0])
+                && node.inputs.iter().all(|&id| self.graph.shape(id) == shape);
+            match node.op {
+                Op::Add(op) if fits => Some(Member { at, op }),
+                _ => None,
+            }
         });
         Some(Group {
             expand,
@@ -140,9 +164,10 @@ impl<'a> Uses<'a> {
         matches!(self.graph.dtype(id), DType::U8 | DType::I8)
     }
 
-    fn is_pointwise(&self, node: &Node) -> bool {
-        let Op::Conv2d(conv) = &node.op else {
-            return false;
+    /// What a convolution says that looks at one pixel at a time.
+    fn pointwise(&self, node: &Node) -> Option<Conv2d> {
+        let Op::Conv2d(conv) = node.op else {
+            return None;
         };
         let plain = Conv2d {
             stride: [1, 1],
@@ -151,38 +176,27 @@ impl<'a> Uses<'a> {
             activation: conv.activation,
         };
         let window = &self.graph.shape(node.inputs[1]).dims()[1..3];
-        *conv == plain && window == [1, 1] && self.is_of_codes(node.outputs[0])
+        let is_plain = conv == plain && window == [1, 1] && self.is_of_codes(node.outputs[0]);
+        is_plain.then_some(conv)
     }
 }
 
 /// Lowers a block at its last node.
 pub(super) fn lower(lowering: &mut Lowering<'_>, group: Group) -> Result<()> {
     let nodes = lowering.nodes;
-    let node = |at: usize| &nodes[at];
     let threads = lowering.options.threads;
+    let projection = &nodes[group.project.at];
     let expand = group
         .expand
-        .map(|at| match &node(at).op {
-            Op::Conv2d(op) => conv::conv_step(lowering, node(at), op),
-            _ => unreachable!("the finder takes convolutions only"),
-        })
+        .map(|Member { at, op }| conv::conv_step(lowering, &nodes[at], &op))
         .transpose()?;
-    let depthwise = match &node(group.depthwise).op {
-        Op::DepthwiseConv2d(op) => conv::depthwise_step(lowering, node(group.depthwise), op)?,
-        _ => unreachable!("the finder starts at depthwise convolutions"),
-    };
-    let projection = node(group.project);
-    let project = match &projection.op {
-        Op::Conv2d(op) => conv::conv_step(lowering, projection, op)?,
-        _ => unreachable!("the finder takes convolutions only"),
-    };
-    let residual = match group.add {
-        Some(at) => match &node(at).op {
-            Op::Add(activation) => Some(residual(lowering, node(at), *activation, projection)?),
-            _ => unreachable!("the finder takes additions only"),
-        },
-        None => None,
-    };
+    let depthwise =
+        conv::depthwise_step(lowering, &nodes[group.depthwise.at], &group.depthwise.op)?;
+    let project = conv::conv_step(lowering, projection, &group.project.op)?;
+    let residual = group
+        .add
+        .map(|Member { at, op }| residual(lowering, &nodes[at], op, projection))
+        .transpose()?;
     let schedule = Block::schedule(expand.as_ref(), &depthwise, &project, threads);
     let (addition, other) = residual.unzip();
     let block = Block {
@@ -192,13 +206,7 @@ pub(super) fn lower(lowering: &mut Lowering<'_>, group: Group) -> Result<()> {
         residual: addition,
         schedule,
     };
-    let members = [
-        group.expand,
-        Some(group.depthwise),
-        Some(group.project),
-        group.add,
-    ];
-    let members: Vec<&Node> = members.into_iter().flatten().map(node).collect();
+    let members: Vec<&Node> = group.members().map(|at| &nodes[at]).collect();
     let (first, last) = (members[0], members[members.len() - 1]);
     let mut inputs = vec![first.inputs[0]];
     inputs.extend(other);

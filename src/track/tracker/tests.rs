@@ -197,6 +197,24 @@ fn faint_detections_keep_a_track_and_begin_none() {
 }
 
 #[test]
+fn what_stays_faint_is_gone_in_the_end() {
+    let mut play = Play::new();
+    for t in times(10.0, 1.0) {
+        play.frame(t, &[person([100.0, 200.0], 0.8)], &[]);
+    }
+    let mut faint = |t: f64| {
+        play.frame(t, &[], &[person([100.0, 200.0], 0.3)]);
+        play.ids()
+    };
+    // 10 seconds after the last confident detection, which was that of 0.9 seconds.
+    for t in times(10.0, 10.8).skip(10) {
+        assert_eq!(faint(t), [1], "{t}");
+    }
+    assert!(faint(11.0).is_empty());
+    assert_eq!(play.ended, [1]);
+}
+
+#[test]
 fn who_is_hidden_for_a_moment_comes_back_and_for_long_is_new() {
     for (hidden, expected) in [(1.0, 1), (1.9, 1), (2.5, 2)] {
         let mut play = Play::new();
