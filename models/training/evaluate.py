@@ -55,7 +55,8 @@ def model_input(images, kind):
 def tflite_runner(path):
     """The same from a `.tflite` file that ends in TFLite_Detection_PostProcess."""
     from ai_edge_litert.interpreter import Interpreter
-    interpreter = Interpreter(str(path), num_threads=2)
+    # With two threads LiteRT 2.3.0 loses a class in the suppression of boxes class by class.
+    interpreter = Interpreter(str(path), num_threads=1)
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]
     outputs = post_process_outputs(interpreter)

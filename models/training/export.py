@@ -16,11 +16,11 @@ from dataset import Scenes, resize
 from evaluate import float_network, model_input, predictions, runner
 from model import CLASSES, INPUT_SIZE, anchors, infer
 from quantization import (SCORE_RANGE, calibration_images, fake_quantize, load, quantized_input, quantized_network)
+from targets import LEAST_SCORE, MOST_DETECTIONS, MOST_OVERLAP
 
-MAX_DETECTIONS = 20
 POST_PROCESS = {
-    "max_detections": f"i: {MAX_DETECTIONS}", "max_classes_per_detection": "i: 1", "detections_per_class": "i: 100",
-    "use_regular_nms": "b: false", "nms_score_threshold": "f: 0.05", "nms_iou_threshold": "f: 0.5",
+    "max_detections": f"i: {MOST_DETECTIONS}", "max_classes_per_detection": "i: 1", "detections_per_class": "i: 100",
+    "use_regular_nms": "b: true", "nms_score_threshold": f"f: {LEAST_SCORE}", "nms_iou_threshold": f"f: {MOST_OVERLAP}",
     "num_classes": f"i: {len(CLASSES)}", "y_scale": "f: 10.0", "x_scale": "f: 10.0", "h_scale": "f: 5.0",
     "w_scale": "f: 5.0",
 }
@@ -36,7 +36,7 @@ def post_process():
 
     @tf.function(experimental_implements=f'name: "TFLite_Detection_PostProcess" {attributes}', autograph=False)
     def stand_in(codes, scores, places):
-        return (tf.zeros([1, MAX_DETECTIONS, 4]), tf.zeros([1, MAX_DETECTIONS]), tf.zeros([1, MAX_DETECTIONS]),
+        return (tf.zeros([1, MOST_DETECTIONS, 4]), tf.zeros([1, MOST_DETECTIONS]), tf.zeros([1, MOST_DETECTIONS]),
                 tf.zeros([1]))
 
     return stand_in

@@ -9,6 +9,8 @@ import numpy as np
 BACKGROUND, IGNORED = -1, -2
 SCALES = np.array((10, 10, 5, 5), np.float32)
 POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
+# Detections of a picture: how sure they are, how far two of one class overlap (IoU), how many there are.
+LEAST_SCORE, MOST_OVERLAP, MOST_DETECTIONS = 0.02, 0.4, 20
 
 
 def corners(centred):
@@ -84,20 +86,19 @@ class Matcher:
         return labels, codes
 
 
-def detections(codes, scores, anchors, least=0.05, overlap=0.5, most=20):
-    """Boxes, classes and scores of one picture, best first: the fast, class-agnostic suppression of
-    TFLite_Detection_PostProcess with one class a box."""
-    best = scores.max(axis=1)
-    kept = np.flatnonzero(best >= least)
-    kept = kept[np.argsort(-best[kept], kind="stable")][:400]
-    boxes = decode(codes[kept], anchors[kept])
-    order = []
-    alive = np.ones(len(kept), bool)
-    overlaps = iou(boxes, boxes)
-    for index in range(len(kept)):
-        if alive[index]:
-            order.append(index)
-            if len(order) == most:
-                break
-            alive &= overlaps[index] <= overlap
-    return boxes[order], scores[kept[order]].argmax(axis=1), best[kept[order]]
+def detections(codes, scores, anchors):
+    """Boxes, classes and scores of one picture, best first: the suppression of TFLite_Detection_PostProcess class by
+    class. A code whose kind is in doubt gives a box for each kind that it may be of."""
+    found = [np.zeros((0, 6))]
+    for label in range(scores.shape[1]):
+        kept = np.flatnonzero(scores[:, label] >= LEAST_SCORE)
+        kept = kept[np.argsort(-scores[kept, label], kind="stable")][:400]
+        boxes = decode(codes[kept], anchors[kept])
+        alive, overlaps = np.ones(len(kept), bool), iou(boxes, boxes)
+        for index in range(len(kept)):
+            if alive[index]:
+                found.append([[*boxes[index], label, scores[kept[index], label]]])
+                alive &= overlaps[index] <= MOST_OVERLAP
+    found = np.concatenate(found)
+    found = found[np.argsort(-found[:, 5], kind="stable")][:MOST_DETECTIONS]
+    return found[:, :4], found[:, 4].astype(int), found[:, 5]

@@ -19,7 +19,7 @@ use crate::source::{Pace, SourceOptions, parse_fps, parse_size};
 const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 const DEFAULT_SOURCE: &str = "auto";
 /// Keys of the configuration file that a reload applies.
-const RELOADED: [&str; 14] = [
+const RELOADED: [&str; 15] = [
     "model",
     "labels",
     "confidence",
@@ -29,6 +29,7 @@ const RELOADED: [&str; 14] = [
     "mask",
     "class",
     "allow-float",
+    "agnostic-nms",
     "anchors",
     "scores",
     "box-scales",
@@ -108,6 +109,7 @@ struct File {
     threads: Option<usize>,
     isa: Option<String>,
     allow_float: Option<bool>,
+    agnostic_nms: Option<bool>,
     anchors: Option<PathBuf>,
     scores: Option<String>,
     box_scales: Option<String>,
@@ -211,6 +213,7 @@ impl Settings {
                 .isa
                 .or(key.parsed("isa", file.isa, load::parse_isa)?),
             allow_float: args.model.allow_float || file.allow_float.unwrap_or(false),
+            agnostic_nms: args.model.agnostic_nms || file.agnostic_nms.unwrap_or(false),
             reading: ReadingArgs {
                 anchors: given.anchors.or(file.anchors),
                 scores: given

@@ -38,6 +38,9 @@ pub struct ModelArgs {
     /// Run a quantized model with float weights, slowly, if it has operators without an integer kernel
     #[arg(long)]
     pub allow_float: bool,
+    /// Of boxes at one place keep the most confident, also if they are of several classes; the built-in model always does
+    #[arg(long)]
+    pub agnostic_nms: bool,
     #[command(flatten)]
     pub reading: ReadingArgs,
 }
@@ -216,7 +219,8 @@ pub fn load_detector_with(
     } = args.load(work)?;
     let engine_summary = engine.summary();
     log::info!("{}: {engine_summary}", model.name);
-    let detector = Detector::new(engine, &model, labels.clone(), threshold.clone())?;
+    let detector = Detector::new(engine, &model, labels.clone(), threshold.clone())?
+        .with_agnostic_nms(args.agnostic_nms || model.metadata.agnostic_nms);
     Ok(LoadedDetector {
         detector,
         threshold,

@@ -28,6 +28,9 @@ pub struct Detected {
     pub decode: Duration,
 }
 
+/// Boxes that overlap by more than this (IoU) are at one place.
+const ONE_PLACE: f32 = 0.5;
+
 /// What the outputs of a model are.
 enum Head {
     Boxes(Heads),
@@ -58,6 +61,7 @@ pub struct Detector {
     threshold: Threshold,
     class_thresholds: BTreeMap<usize, f32>,
     faint: Option<f32>,
+    agnostic_nms: bool,
 }
 
 impl Detector {
@@ -88,7 +92,15 @@ impl Detector {
             threshold,
             class_thresholds: BTreeMap::new(),
             faint: None,
+            agnostic_nms: model.metadata.agnostic_nms,
         })
+    }
+
+    /// Whether of boxes at one place only the most confident is told, also if they are of several classes
+    /// (class-agnostic non-maximum suppression, at an IoU of 0.5). Without this it is as the model's metadata say.
+    pub fn with_agnostic_nms(mut self, is_on: bool) -> Self {
+        self.agnostic_nms = is_on;
+        self
     }
 
     /// Thresholds by class id that hold in place of the common one.
@@ -166,9 +178,15 @@ impl Detector {
             })
             .collect();
         detections.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-        detections
+        let (told, mut faint): (Vec<_>, Vec<_>) = detections
             .into_iter()
-            .partition(|found| found.confidence >= threshold(found.class_id))
+            .partition(|found| found.confidence >= threshold(found.class_id));
+        if !self.agnostic_nms {
+            return (told, faint);
+        }
+        let told = one_at_a_place(told);
+        faint.retain(|found| !is_taken(&told, found));
+        (told, faint)
     }
 
     /// What goes in, which output is which and why: lines for `inspect`.
@@ -215,6 +233,23 @@ impl Detector {
         );
         text
     }
+}
+
+/// Of detections at one place, the first.
+fn one_at_a_place(detections: Vec<Detection>) -> Vec<Detection> {
+    let mut kept = Vec::with_capacity(detections.len());
+    for found in detections {
+        if !is_taken(&kept, &found) {
+            kept.push(found);
+        }
+    }
+    kept
+}
+
+/// Whether one of the others is at the place of a detection.
+fn is_taken(others: &[Detection], found: &Detection) -> bool {
+    let is_there = |other: &Detection| other.bounding_box.iou(&found.bounding_box) > ONE_PLACE;
+    others.iter().any(is_there)
 }
 
 #[cfg(test)]
@@ -409,6 +444,37 @@ mod tests {
         assert_eq!(found(None), [vec![0], vec![]]);
         assert_eq!(found(Some(0.1)), [vec![0], vec![1, 2]]);
         assert_eq!(found(Some(0.45)), [vec![0], vec![1]]);
+    }
+
+    #[test]
+    fn at_one_place_is_one_object_if_it_is_wanted() {
+        let (here, nearly, there) = (
+            [0.0, 0.0, 1.0, 1.0],
+            [0.0, 0.0, 1.0, 0.9],
+            [0.0, 0.0, 0.4, 1.0],
+        );
+        let found = |is_on: bool, class_thresholds: BTreeMap<usize, f32>| {
+            let (model, engine) = tf2(
+                [here, nearly, there, here].concat(),
+                vec![0.0, 1.0, 2.0, 3.0],
+                vec![0.8, 0.7, 0.6, 0.2],
+                4.0,
+            );
+            let mut detector =
+                Detector::new(engine, &model, Labels::default(), Threshold::new(0.4))
+                    .unwrap()
+                    .with_class_thresholds(class_thresholds)
+                    .with_faint(0.1)
+                    .with_agnostic_nms(is_on);
+            let found = detector.detect(&frame()).unwrap();
+            [found.detections, found.faint]
+                .map(|list| list.iter().map(|one| one.class_id).collect::<Vec<_>>())
+        };
+        assert_eq!(found(false, BTreeMap::new()), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(found(true, BTreeMap::new()), [vec![0, 2], vec![]]);
+        // What is not told hides nothing.
+        let quiet = BTreeMap::from([(0, 0.9)]);
+        assert_eq!(found(true, quiet), [vec![1, 2], vec![]]);
     }
 
     #[test]

@@ -23,6 +23,20 @@ pub struct BoundingBox {
     pub y_max: f32,
 }
 
+impl BoundingBox {
+    /// Intersection over union with another box, in `[0, 1]`; 0 of two without an area.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let side = |low: f32, high: f32| (high - low).max(0.0);
+        let area = |of: &Self| side(of.x_min, of.x_max) * side(of.y_min, of.y_max);
+        let both = side(self.x_min.max(other.x_min), self.x_max.min(other.x_max))
+            * side(self.y_min.max(other.y_min), self.y_max.min(other.y_max));
+        match area(self) + area(other) - both {
+            all if all > 0.0 => both / all,
+            _ => 0.0,
+        }
+    }
+}
+
 /// One object found.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Detection {

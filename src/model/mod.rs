@@ -72,6 +72,8 @@ pub struct Metadata {
     pub anchors: Option<Anchors>,
     /// The author's description.
     pub description: Option<String>,
+    /// Of boxes of several classes at one place only the most confident is an object.
+    pub agnostic_nms: bool,
 }
 
 /// `real = (pixel - mean) / std`, for each channel, or one value for all.

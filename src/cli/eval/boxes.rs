@@ -110,7 +110,8 @@ fn load(args: &Args, models: &[ModelArgs], dataset: &Dataset) -> Result<Vec<Run>
         }
         Ok(Run {
             name: loaded.model_name,
-            detector: loaded.detector,
+            // What the model itself answers is judged.
+            detector: loaded.detector.with_agnostic_nms(false),
             classes,
             found: Vec::new(),
             inference: Duration::ZERO,

@@ -104,6 +104,7 @@ fn models(args: &Args) -> Result<Vec<ModelArgs>> {
         threads: args.threads,
         isa: args.isa,
         allow_float: args.allow_float,
+        agnostic_nms: false,
         reading: args.reading.clone(),
     };
     Ok(names.into_iter().enumerate().map(model).collect())

@@ -40,6 +40,8 @@ impl BuiltIn {
     pub fn load(&self) -> Result<Model> {
         let mut model = model::load(self.model, self.name)?;
         model.metadata.labels = Some(self.labels.into());
+        // A printed code is of one kind.
+        model.metadata.agnostic_nms = true;
         Ok(model)
     }
 }

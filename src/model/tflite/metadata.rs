@@ -42,14 +42,13 @@ fn describe(bytes: &[u8]) -> Option<Metadata> {
     }
     let root = Table::root(bytes)?;
     Some(Metadata {
-        labels: None,
         normalization: normalization(root),
-        scores: None,
         anchors: anchors(root),
         description: root
             .text(1)
             .map(|text| text.trim().to_owned())
             .filter(|text| !text.is_empty()),
+        ..Metadata::default()
     })
 }
 
