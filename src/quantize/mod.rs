@@ -293,11 +293,15 @@ impl Keep {
 
 impl Work<'_> {
     fn lower(&self, input: InputType) -> Lowered {
+        let range = match input {
+            InputType::Float32 => self.pictures.input_range(),
+            InputType::UInt8 | InputType::Int8 => self.pictures.range(),
+        };
         lower::lower(
             &self.graph,
             &self.statistics,
             &self.settings,
-            (input, self.pictures.range()),
+            (input, range),
         )
     }
 

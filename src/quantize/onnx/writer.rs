@@ -67,11 +67,11 @@ impl Writer {
 
     /// A tensor like another, of other dimensions.
     pub fn like(&mut self, tensor: usize, dims: Vec<usize>) -> usize {
-        let like = &self.tensors[self.source(tensor)];
+        let like = self.tensors[self.source(tensor)].clone();
         self.add(Tensor {
             name: format!("{}/as {dims:?}", like.name),
             shape: Shape::checked(dims).unwrap_or_default(),
-            ..like.clone()
+            ..like
         })
     }
 
