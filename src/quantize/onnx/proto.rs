@@ -7,15 +7,16 @@ use tract_onnx::pb::{
     AttributeProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
-/// An operator of one output or more.
+/// The operator at position `serial`.
 pub(super) fn node(
     op: &str,
+    serial: usize,
     inputs: Vec<String>,
     outputs: Vec<String>,
     attributes: Vec<AttributeProto>,
 ) -> NodeProto {
     NodeProto {
-        name: format!("{}/{op}", outputs[0]),
+        name: format!("{op}_{serial}"),
         op_type: op.into(),
         input: inputs,
         output: outputs,

@@ -150,19 +150,19 @@ fn depthwise_and_strided_convolutions_give_the_answers_of_the_tflite_file() {
 #[test]
 fn operators_on_lists_give_the_answers_of_the_tflite_file() {
     let mut net = Net::default();
-    let x = net.0.input(&[1, 4, 4, 3]);
+    let x = net.0.input(&[1, 8, 8, 3]);
     let a = net.conv(x, 4, Activation::None);
     let b = net.conv(x, 4, Activation::None);
-    let rows = net.op(Op::Reshape, &[a], &[1, 16, 4]);
-    let likely = net.op(Op::Softmax { beta: 1.0 }, &[rows], &[1, 16, 4]);
-    let begin_end = [vec![0, 1, 0, 3], vec![1, 4, 4, 4]];
+    let rows = net.op(Op::Reshape, &[a], &[1, 64, 4]);
+    let likely = net.op(Op::Softmax { beta: 1.0 }, &[rows], &[1, 64, 4]);
+    let begin_end = [vec![0, 1, 0, 3], vec![1, 8, 8, 4]];
     let [begin, end] = begin_end.map(|list| list.into_iter().map(i64::from).collect());
     let stride = vec![1, 2, 1, 1];
     let slice = Op::StridedSlice { begin, end, stride };
-    let cut = net.op(slice, &[b], &[1, 2, 4]);
+    let cut = net.op(slice, &[b], &[1, 4, 8]);
     let order = TransposedAxes(vec![0, 2, 1]);
-    let turned = net.op(Op::Transpose(order), &[cut], &[1, 4, 2]);
-    let packed = net.op(Op::Pack { axis: 1 }, &[turned, turned], &[1, 2, 4, 2]);
+    let turned = net.op(Op::Transpose(order), &[cut], &[1, 8, 4]);
+    let packed = net.op(Op::Pack { axis: 1 }, &[turned, turned], &[1, 2, 8, 4]);
     let mean = net.op(Op::Mean { axes: vec![1, 2] }, &[b], &[1, 4]);
     for id in [likely, packed, mean] {
         net.0.output(id);
@@ -173,7 +173,7 @@ fn operators_on_lists_give_the_answers_of_the_tflite_file() {
 #[test]
 fn metadata_is_recorded() {
     let mut net = Net::default();
-    let x = net.0.input(&[1, 4, 4, 3]);
+    let x = net.0.input(&[1, 8, 8, 3]);
     let y = net.conv(x, 2, Activation::None);
     net.0.output(y);
     let lowered = net.0.lower(&settings(INT8), InputType::UInt8);

@@ -197,8 +197,9 @@ impl Writer {
         outputs: Vec<String>,
         attributes: Vec<AttributeProto>,
     ) {
+        let serial = self.nodes.len();
         self.nodes
-            .push(proto::node(op, inputs, outputs, attributes));
+            .push(proto::node(op, serial, inputs, outputs, attributes));
     }
 
     /// Adds the operator that makes `output`, what clamps its result, and what makes codes of it.
