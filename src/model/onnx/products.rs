@@ -102,7 +102,7 @@ fn spread(weights: &Constant, groups: usize) -> Option<Constant> {
     };
     let (taps, channels) = (rows * columns, depth * groups);
     let length = filters.checked_mul(channels)?.checked_mul(taps)?;
-    if length > MAX_SPREAD {
+    if length == 0 || length > MAX_SPREAD {
         return None;
     }
     let sizes = [depth * taps, groups, filters / groups];
@@ -148,6 +148,9 @@ fn outcome(
     let model = importer.model;
     let refuse = |what| Err(site.unsupported(model, what, FLOAT_ADVICE));
     if importer.is_float && importer.form(x) == Form::Real {
+        if weights.quant.is_none() && !matches!(weights.data, Elements::F32(_)) {
+            return Err(site.damaged(model, "its weights are no real values"));
+        }
         return quantize::real_outcome(importer, site);
     }
     if !matches!((&weights.data, &weights.quant), (Elements::I8(_), Some(_))) {

@@ -4,6 +4,7 @@
 //! Values are NHWC in the quantized model and NCHW in the file. A [`View`](writer::View) of the writer says which axes of a
 //! value a tensor of the file has, so that most transpositions are only told, not written.
 
+mod constants;
 mod operators;
 mod proto;
 mod writer;
