@@ -59,15 +59,14 @@ def suppress(boxes, scores):
 
 
 class OnnxModel:
-    dtype = np.float32
-
     def __init__(self, path):
         self.engine = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (self.input,) = self.engine.get_inputs()
         _, _, self.height, self.width = self.input.shape
+        self.dtype = np.uint8 if self.input.type == "tensor(uint8)" else np.float32
 
     def outputs(self, pixels):
-        data = to_input(pixels, np.float32).transpose(0, 3, 1, 2)
+        data = to_input(pixels, self.dtype).transpose(0, 3, 1, 2)
         return dict(zip(("boxes", "scores"), self.engine.run(["raw_boxes", "scores"], {self.input.name: data})))
 
 
