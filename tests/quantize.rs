@@ -1,5 +1,5 @@
-//! `eyas quantize`, the real binary, on a small float detector of our own (`tests/quantize/make_float.py`), and on the same
-//! network in ONNX (`tests/quantize/make_float_onnx.py`).
+//! `eyas quantize`, the real binary, on a small float detector of our own (`tests/quantize/make_float.py`), and on the
+//! same network in ONNX (`tests/quantize/make_float_onnx.py`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

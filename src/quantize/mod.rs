@@ -6,8 +6,8 @@
 //!                                                                 simulate -> Graph
 //! ```
 //!
-//! A [`lower::Lowered`] is the quantized file in our words. It is written, and it is simulated: a float graph that rounds
-//! where the file does says what a format costs, also where eyas has no kernels for it.
+//! A [`lower::Lowered`] is the quantized file in our words. It is written, and it is simulated: a float graph that
+//! rounds where the file does says what a format costs, also where eyas has no kernels for it.
 
 mod bias;
 pub mod calibrate;
@@ -170,8 +170,8 @@ fn heads(graph: &Graph) -> Vec<ValueId> {
 /// Quantizes a float model by what pictures show of it. `size` is that of its file.
 ///
 /// # Errors
-/// The model is not float, has an operator that the float engine or the file's format lacks, or is not finite on a picture; a name in
-/// [`Keep::Named`] is unknown.
+/// The model is not float, has an operator that the float engine or the file's format lacks, or is not finite on a
+/// picture; a name in [`Keep::Named`] is unknown.
 pub fn quantize(
     model: &Model,
     size: u64,

@@ -133,8 +133,8 @@ impl Pictures {
         ranges.fold(Range::default(), Range::union)
     }
 
-    /// The range of 8-bit codes for the model's real input: that of the bytes, or a little more where the bytes lie midway
-    /// between two codes of that, as with a mean of 127.5; rounding would cost each of them half a code there.
+    /// The range of 8-bit codes for the model's real input: that of the bytes, or a little more where the bytes lie
+    /// midway between two codes of that, as with a mean of 127.5; rounding would cost each of them half a code there.
     pub fn input_range(&self) -> Range {
         let exact = self.range();
         let wide = Range {

@@ -138,7 +138,8 @@ fn spread_out<T: Copy>(
     data
 }
 
-/// What a product of `x` and weights makes. Only products of codes, and those that quantize real values on the fly, run.
+/// What a product of `x` and weights makes. Of a quantized model only products of codes, and those that quantize real
+/// values on the fly, run.
 fn outcome(
     importer: &mut Importer<'_>,
     site: &Site,

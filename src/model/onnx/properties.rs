@@ -1,5 +1,5 @@
-//! What a file says beside its operators, in its `metadata_props`: how pixels become the input, and labels. ONNX names no
-//! keys for these; ours begin with `eyas.`.
+//! What a file says beside its operators, in its `metadata_props`: how pixels become the input, and labels. ONNX names
+//! no keys for these; ours begin with `eyas.`.
 
 use tract_onnx::pb::StringStringEntryProto;
 

@@ -1,8 +1,8 @@
 //! The writer of `.onnx` files: float operators between QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime and
 //! eyas's own importer take them.
 //!
-//! Values are NHWC in the quantized model and NCHW in the file. A [`View`](writer::View) of the writer says which axes of a
-//! value a tensor of the file has, so that most transpositions are only told, not written.
+//! Values are NHWC in the quantized model and NCHW in the file. A [`View`](writer::View) of the writer says which axes
+//! of a value a tensor of the file has, so that most transpositions are only told, not written.
 
 mod constants;
 mod operators;

@@ -157,8 +157,8 @@ fn fully_connected(writer: &mut Writer, operator: &Operator, activation: Activat
     writer.emit("Gemm", inputs, transposed, activation, output);
 }
 
-/// An operator of two operands of one rank, whose axes lie as those of the first that is computed and is no smaller than
-/// the result.
+/// An operator of two operands of one rank, whose axes lie as those of the first that is computed and is no smaller
+/// than the result.
 fn binary(writer: &mut Writer, operator: &Operator, op: &str, activation: Activation) {
     let y = operator.outputs[0];
     let rank = writer.rank(y);

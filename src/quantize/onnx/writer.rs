@@ -268,8 +268,8 @@ impl Writer {
         code(low) > i64::from(lowest) || cuts_above
     }
 
-    /// `raw` is what an operator made for a tensor. If that holds codes, they are made and read. Returns the name of the
-    /// real values.
+    /// `raw` is what an operator made for a tensor. If that holds codes, they are made and read. Returns the name of
+    /// the real values.
     pub fn made(&mut self, tensor: usize, raw: String, axes: Vec<usize>) -> String {
         let name = match self.tensors[tensor].quant.clone() {
             None => raw,
