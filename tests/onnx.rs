@@ -232,3 +232,69 @@ fn dequantized_models_stay_near() {
         assert!(distance < 8.0, "{name}: {distance} codes away");
     }
 }
+
+/// Outputs on values spread over -1 to 1.
+fn spread_answers(model: &Model) -> Vec<Vec<f32>> {
+    let mut engine = engine::load(model, Options::default()).unwrap();
+    let elements = engine.inputs()[0].shape.elements();
+    let input: Vec<f32> = (0..elements)
+        .map(|at| (at * 7919 % 2003) as f32 / 1001.5 - 1.0)
+        .collect();
+    engine.set_input(0, TensorView::F32(&input)).unwrap();
+    engine.run().unwrap();
+    let outputs = 0..engine.outputs().len();
+    let real = outputs.map(|index| match engine.output(index).to_data() {
+        TensorData::F32(values) => values,
+        other => panic!("{other:?}"),
+    });
+    real.collect()
+}
+
+#[test]
+fn float_models_as_graphs_give_the_answers_of_their_files() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantize/colours_float.onnx");
+    let names = [
+        "derived/ssd_mobilenet_v2_fpnlite_320_coco_float_raw.onnx",
+        "mobilenet_v2_small_128_float.onnx",
+        "ultraface_rfb_320_simplified_float.onnx",
+        "fastestdet_352_coco_float.onnx",
+    ];
+    for path in names.map(|name| shared.join(name)).into_iter().chain([own]) {
+        let Ok(bytes) = std::fs::read(&path) else {
+            println!("SKIPPED: {} is absent", path.display());
+            continue;
+        };
+        let name = path.display().to_string();
+        let file = model::load(&bytes, &name).unwrap();
+        assert!(matches!(file.program, Program::Onnx(_)), "{name}");
+        let graph = model::load_graph(&bytes, &name).unwrap();
+        assert!(matches!(graph.program, Program::Graph(_)), "{name}");
+        let (expected, found) = (spread_answers(&file), spread_answers(&graph));
+        assert_eq!(expected.len(), found.len(), "{name}");
+        let mut largest = 0f32;
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(expected.len(), found.len(), "{name}");
+            for (a, b) in expected.iter().zip(found) {
+                largest = largest.max((a - b).abs());
+            }
+        }
+        println!("{name}: {largest:.2e}");
+        assert!(largest <= 1e-3, "{name}: {largest}");
+    }
+}
+
+#[test]
+fn a_float_model_that_decodes_its_boxes_is_refused_by_name() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/ultraface_rfb_320_float.onnx");
+    let Ok(bytes) = std::fs::read(&path) else {
+        println!("SKIPPED: {} is absent", path.display());
+        return;
+    };
+    let error = model::load_graph(&bytes, "m").unwrap_err().to_string();
+    assert!(
+        error.contains("(Exp)") && error.contains("boxes"),
+        "{error}"
+    );
+}

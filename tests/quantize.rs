@@ -1,4 +1,5 @@
-//! `eyas quantize`, the real binary, on a small float detector of our own (`tests/quantize/make_float.py`).
+//! `eyas quantize`, the real binary, on a small float detector of our own (`tests/quantize/make_float.py`), and on the
+//! same network in ONNX (`tests/quantize/make_float_onnx.py`).
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -235,4 +236,108 @@ fn what_cannot_be_quantized_is_refused_by_name() {
     .unwrap();
     let message = refused(&folder.path().join("cut.tflite"), &scene, &[]);
     assert!(message.contains("damaged"), "{message}");
+}
+
+/// Runs `eyas quantize` on the float network in ONNX.
+fn quantize_onnx(folder: &Path, more: &[&str]) -> Output {
+    let model = tests("quantize/colours_float.onnx");
+    run(folder, &model, &tests("demo/scene"), more)
+}
+
+#[test]
+fn an_onnx_model_keeps_its_interface_and_runs_in_integers() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = [
+        "-o", "q.onnx", "--json", "--mean", "127.5", "--std", "127.5",
+    ];
+    let report = report(&quantize_onnx(folder.path(), &flags));
+    assert!(report["is_measured"].as_bool().unwrap());
+    assert!(
+        report["agreement"]["score"].as_f64().unwrap() > 0.95,
+        "{}",
+        report["verdict"]
+    );
+    let layers = report["layers"].as_array().unwrap();
+    assert!(layers.len() > 4 && layers.iter().all(|layer| layer["dtype"] == "int8"));
+    let model = eyas::model::load_file(&folder.path().join("q.onnx")).unwrap();
+    assert!(model.format.contains("QDQ"), "{}", model.format);
+    assert_eq!(model.nchw_inputs, [0]);
+    assert_eq!(model.metadata.normalization.as_ref().unwrap().std, [127.5]);
+    let Program::Graph(graph) = &model.program else {
+        panic!("a float model")
+    };
+    let names = |ids: &[eyas::graph::ValueId]| -> Vec<String> {
+        ids.iter().map(|id| graph.info(*id).name.clone()).collect()
+    };
+    assert_eq!(names(&graph.inputs), ["picture"]);
+    assert_eq!(names(&graph.outputs), ["t12", "t17"]);
+    assert_eq!(graph.dtype(graph.inputs[0]), DType::F32);
+    for node in &graph.nodes {
+        let is_end = matches!(node.op, Op::Quantize | Op::Dequantize);
+        assert!(
+            is_end || graph.dtype(node.outputs[0]) == DType::I8,
+            "{node:?}"
+        );
+        assert!(
+            !matches!(node.op, Op::Mul(_)),
+            "batch normalization is left"
+        );
+    }
+}
+
+#[test]
+fn an_onnx_model_becomes_a_tflite_file_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = report(&quantize_onnx(
+        folder.path(),
+        &["-o", "q.tflite", "--json", "--pictures", "4"],
+    ));
+    assert!(report["agreement"]["score"].as_f64().unwrap() > 0.9);
+    let graph = load(&folder.path().join("q.tflite"));
+    assert_eq!(graph.dtype(graph.inputs[0]), DType::U8);
+    assert_eq!(graph.shape(graph.inputs[0]).dims(), [1, 120, 160, 3]);
+}
+
+#[test]
+fn onnx_files_of_other_modes_agree_with_float() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&[&str], bool); 6] = [
+        (&["--mode", "weights"], true),
+        (&["--weights", "per-tensor", "--method", "mse"], true),
+        (&["--input", "uint8"], true),
+        (&["--input", "int8"], true),
+        (&["--bits", "16"], false),
+        (&["--keep-float", "2"], false),
+    ];
+    for (flags, is_run) in cases {
+        let mut all = vec!["--pictures", "4", "--json", "-o", "q.onnx"];
+        all.extend(flags);
+        let report = report(&quantize_onnx(folder.path(), &all));
+        let score = report["agreement"]["score"].as_f64().unwrap();
+        assert!(score > 0.9, "{flags:?}: {}", report["verdict"]);
+        assert_eq!(
+            report["is_measured"].as_bool().unwrap(),
+            is_run,
+            "{flags:?}"
+        );
+    }
+}
+
+#[test]
+fn what_an_onnx_file_cannot_hold_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = refusal(&quantize(folder.path(), &["-o", "q.onnx"]));
+    assert!(
+        message.contains("TFLite_Detection_PostProcess in an .onnx file"),
+        "{message}"
+    );
+    let message = refusal(&quantize_onnx(
+        folder.path(),
+        &["-o", "q.onnx", "--mode", "dynamic"],
+    ));
+    assert!(message.contains("--mode dynamic"), "{message}");
+    let quantized = tests("golden_onnx/residual_qdq.onnx");
+    let message = refusal(&run(folder.path(), &quantized, &tests("demo/scene"), &[]));
+    assert!(message.contains("quantized already"), "{message}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -14,7 +14,7 @@ use crate::quantize::lower::InputType;
 use crate::quantize::method::Method;
 use crate::quantize::report::Report;
 use crate::quantize::scheme::{KeptAs, Mode};
-use crate::quantize::{self, Choice, Keep, Pictures, Progress, Request};
+use crate::quantize::{self, Choice, Format, Keep, Pictures, Progress, Request};
 use crate::source::{self, Pace, SourceOptions};
 
 /// How often the progress is shown anew.
@@ -29,12 +29,12 @@ const BAR: usize = 30;
 /// the quantized model is then run beside the float model on the same pictures. Without -o nothing is written.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The float model, a .tflite file
+    /// The float model, a .tflite or .onnx file
     model: PathBuf,
     /// Pictures to calibrate with: a folder, a video, or whatever `run --source` takes
     #[arg(long, visible_alias = "source", value_name = "DIR|FILE|SOURCE")]
     calibrate: String,
-    /// The quantized .tflite file to write
+    /// The quantized file to write: .tflite, or .onnx with QuantizeLinear and DequantizeLinear (QDQ)
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Pictures to use at most
@@ -55,7 +55,7 @@ pub struct Args {
     /// Bits of activations; 16 is more exact, larger, and not run by eyas itself
     #[arg(long, value_name = "8|16", default_value_t = 8, value_parser = clap::value_parser!(u8))]
     bits: u8,
-    /// What the quantized model takes as its picture [default: uint8; float32 where activations stay real]
+    /// What the quantized model takes as its picture [default: uint8; float32 in .onnx files and where activations stay real]
     #[arg(long, value_enum)]
     input: Option<InputArg>,
     /// Keep the N most sensitive operators in float, or those that make the values of these names
@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> Result<()> {
     args.check_files()?;
     let name = args.model.display().to_string();
     let bytes = std::fs::read(&args.model).map_err(Error::io(format!("read {name}")))?;
-    let model = model::load(&bytes, &name)?;
+    let model = model::load_graph(&bytes, &name)?;
     let stated = (!args.mean.is_empty()).then(|| Normalization {
         mean: args.mean.clone(),
         std: args.std.clone(),
@@ -233,14 +233,18 @@ impl Args {
                 "--keep-int16 needs --mode static: the other modes leave activations real",
             );
         }
+        let format = match &self.out {
+            Some(out) if has_ending(out, "onnx") => Format::Onnx,
+            _ => Format::Tflite,
+        };
         let input = match (self.input, mode) {
-            (Some(InputArg::Uint8), _) | (None, Mode::Static(Activations::Int8)) => {
-                InputType::UInt8
-            }
+            (Some(InputArg::Uint8), _) => InputType::UInt8,
+            (None, Mode::Static(Activations::Int8)) if format == Format::Tflite => InputType::UInt8,
             (Some(InputArg::Int8), _) => InputType::Int8,
             (Some(InputArg::Float32) | None, _) => InputType::Float32,
         };
         Ok(Request {
+            format,
             mode,
             granularity: match self.weights {
                 WeightsArg::PerChannel => Granularity::PerChannel,
@@ -294,10 +298,12 @@ impl Args {
             }
         }
         match &self.out {
-            Some(out) if !has_ending(out, "tflite") => Err(Error::Usage(format!(
-                "--out {}: the name must end in .tflite, the only format that is written",
-                out.display()
-            ))),
+            Some(out) if !has_ending(out, "tflite") && !has_ending(out, "onnx") => {
+                Err(Error::Usage(format!(
+                    "--out {}: the name must end in .tflite or .onnx, the formats that are written",
+                    out.display()
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -456,6 +462,11 @@ mod tests {
             (Keep::MostSensitive(3), KeptAs::Float)
         );
         assert_eq!(request.input, InputType::UInt8);
+        let request = args(&["-o", "q.onnx"]).request().unwrap();
+        assert_eq!(
+            (request.format, request.input),
+            (Format::Onnx, InputType::Float32)
+        );
         let request = args(&["--mode", "dynamic"]).request().unwrap();
         assert_eq!(
             (request.mode, request.input),
@@ -490,7 +501,7 @@ mod tests {
     fn files_are_checked_before_the_work() {
         let cases: [(&[&str], &str); 3] = [
             (&["--report", "a.txt"], ".html or .json"),
-            (&["-o", "a.onnx"], ".tflite"),
+            (&["-o", "a.pb"], ".tflite or .onnx"),
             (&["-o", "no/such/folder/a.tflite"], "folder"),
         ];
         for (flags, expected) in cases {

@@ -14,6 +14,8 @@ mod raw_head;
 mod tflite;
 
 pub use anchors::Anchors;
+#[cfg(feature = "tract")]
+pub(crate) use onnx::properties;
 pub use onnx::{OnnxFile, OnnxHead};
 pub use raw_head::{Decoding, RawHead, ScoreActivation};
 
@@ -53,7 +55,7 @@ impl Model {
 /// What there is to run.
 #[derive(Clone, Debug)]
 pub enum Program {
-    /// From a `.tflite` file or a quantized `.onnx` file.
+    /// From a `.tflite` file or a quantized `.onnx` file, or from a float one that is to be quantized.
     Graph(Graph),
     /// A float `.onnx` file.
     Onnx(OnnxFile),
@@ -96,6 +98,17 @@ pub fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
     match content::format(bytes, name)? {
         content::Format::Tflite => tflite::load_dequantized(bytes, name),
         content::Format::Onnx => onnx::load_dequantized(bytes, name),
+    }
+}
+
+/// As [`load`], but a float `.onnx` file becomes a graph too, as quantization needs it.
+///
+/// # Errors
+/// As of [`load`]; an operator that a graph has no word for.
+pub fn load_graph(bytes: &[u8], name: &str) -> Result<Model> {
+    match content::format(bytes, name)? {
+        content::Format::Tflite => tflite::load(bytes, name),
+        content::Format::Onnx => onnx::load_graph(bytes, name),
     }
 }
 

@@ -53,6 +53,10 @@ pub(super) fn load(_bytes: &[u8], name: &str) -> Result<Model> {
     })
 }
 
+pub(super) fn load_graph(bytes: &[u8], name: &str) -> Result<Model> {
+    load(bytes, name)
+}
+
 pub(super) fn load_dequantized(bytes: &[u8], name: &str) -> Result<Model> {
     load(bytes, name)
 }

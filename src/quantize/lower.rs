@@ -51,6 +51,28 @@ pub enum Constant {
     Codes(Vec<i64>),
 }
 
+impl Constant {
+    /// The elements as files have them, little-endian.
+    pub fn bytes(&self, element: Element) -> Vec<u8> {
+        match self {
+            Self::Real(values) => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+            Self::Codes(codes) => {
+                let width = match element {
+                    Element::U8 | Element::I8 => 1,
+                    Element::I16 => 2,
+                    Element::I32 | Element::F32 => 4,
+                    Element::I64 => 8,
+                };
+                let bytes = |code: &i64| code.to_le_bytes().into_iter().take(width);
+                codes.iter().flat_map(bytes).collect()
+            }
+        }
+    }
+}
+
 /// A tensor of a quantized file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {

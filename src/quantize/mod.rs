@@ -1,13 +1,13 @@
 //! A float model becomes a quantized one: calibration, ranges, codes, and what they cost.
 //!
 //! ```text
-//! Model -> prepare -> Graph -> calibrate -> Statistics -> lower -> Lowered -> tflite::write -> bytes
+//! Model -> prepare -> Graph -> calibrate -> Statistics -> lower -> Lowered -> tflite or onnx::write -> bytes
 //!                                                                     |
 //!                                                                 simulate -> Graph
 //! ```
 //!
-//! A [`lower::Lowered`] is the quantized file in our words. It is written, and it is simulated: a float graph that rounds
-//! where the file does says what a format costs, also where eyas has no kernels for it.
+//! A [`lower::Lowered`] is the quantized file in our words. It is written, and it is simulated: a float graph that
+//! rounds where the file does says what a format costs, also where eyas has no kernels for it.
 
 mod bias;
 pub mod calibrate;
@@ -18,6 +18,11 @@ pub mod histogram;
 mod judge;
 pub mod lower;
 pub mod method;
+#[cfg(not(feature = "tract"))]
+#[path = "no_onnx.rs"]
+mod onnx;
+#[cfg(feature = "tract")]
+mod onnx;
 mod pictures;
 mod prepare;
 pub mod report;
@@ -74,9 +79,19 @@ pub enum Keep {
     Named(Vec<String>),
 }
 
+/// What file is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    #[default]
+    Tflite,
+    /// ONNX: float operators between QuantizeLinear and DequantizeLinear.
+    Onnx,
+}
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub struct Request {
+    pub format: Format,
     pub mode: Mode,
     pub granularity: Granularity,
     pub method: Method,
@@ -94,7 +109,7 @@ pub struct Request {
 /// A quantized model and what it costs.
 #[derive(Clone, Debug)]
 pub struct Quantized {
-    /// The `.tflite` file.
+    /// The file, of the format asked for.
     pub file: Vec<u8>,
     pub report: Report,
 }
@@ -126,10 +141,10 @@ pub fn input_of(
         return Err(Error::Unsupported {
             model: model.name.clone(),
             feature: match &model.program {
-                Program::Onnx(_) => "quantizing an .onnx file".into(),
+                Program::Onnx(_) => "quantizing what is not a graph".into(),
                 Program::Graph(_) => format!("quantizing a model of {} inputs", inputs.len()),
             },
-            advice: "pass a float .tflite file whose only input is a picture".into(),
+            advice: "pass a float .tflite or .onnx file whose only input is a picture".into(),
         });
     };
     let normalization = stated.or_else(|| model.metadata.normalization.clone());
@@ -155,8 +170,8 @@ fn heads(graph: &Graph) -> Vec<ValueId> {
 /// Quantizes a float model by what pictures show of it. `size` is that of its file.
 ///
 /// # Errors
-/// The model is not float, has an operator that the float engine lacks, or is not finite on a picture; a name in
-/// [`Keep::Named`] is unknown.
+/// The model is not float, has an operator that the float engine or the file's format lacks, or is not finite on a
+/// picture; a name in [`Keep::Named`] is unknown.
 pub fn quantize(
     model: &Model,
     size: u64,
@@ -167,6 +182,9 @@ pub fn quantize(
     let progress = &mut progress;
     let name = model.name.as_str();
     let graph = prepare::prepare(model)?;
+    if request.format == Format::Onnx {
+        onnx::check(&graph, request.mode, name)?;
+    }
     let statistics = calibrate::calibrate(&graph, name, pictures, request.method, progress)?;
     let mut work = Work {
         name,
@@ -187,7 +205,10 @@ pub fn quantize(
         normalization: Some(pictures.normalization().clone()),
         ..model.metadata.clone()
     };
-    let file = tflite::write(&lowered, &metadata, name)?;
+    let file = match request.format {
+        Format::Tflite => tflite::write(&lowered, &metadata, name)?,
+        Format::Onnx => onnx::write(&lowered, &metadata, &onnx::Interface::of(model), name)?,
+    };
     let report = report::measure(
         report::Inputs {
             work: &work,
@@ -272,11 +293,15 @@ impl Keep {
 
 impl Work<'_> {
     fn lower(&self, input: InputType) -> Lowered {
+        let range = match input {
+            InputType::Float32 => self.pictures.input_range(),
+            InputType::UInt8 | InputType::Int8 => self.pictures.range(),
+        };
         lower::lower(
             &self.graph,
             &self.statistics,
             &self.settings,
-            (input, self.pictures.range()),
+            (input, range),
         )
     }
 
@@ -336,7 +361,16 @@ fn judged(work: &Work<'_>, lowered: &Lowered, file: &[u8]) -> Result<(Model, boo
         .iter()
         .any(|tensor| tensor.element == lower::Element::I16);
     if !uses_int16 {
-        return Ok((model::load(file, work.name)?, true));
+        match model::load(file, work.name) {
+            // Real products between codes are not run from .onnx files.
+            Err(Error::Unsupported { feature, .. }) if !work.settings.kept.is_empty() => {
+                log::warn!(
+                    "{}: eyas does not run {feature}; it is simulated",
+                    work.name
+                );
+            }
+            loaded => return Ok((loaded?, true)),
+        }
     }
     let simulated = simulate::simulate(lowered);
     let metadata = Metadata {

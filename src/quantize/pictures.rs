@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Progress;
+use super::codes::{Activations, to_codes};
 use super::histogram::Range;
 use crate::detect::{Fit, Preprocessor};
 use crate::error::{Error, Result};
 use crate::model::Normalization;
 use crate::source::{Frame, FrameSource, Next, PixelFormat, YuvRange};
 use crate::tensor::{DType, QuantParams, TensorData, TensorInfo, TensorView};
+
+/// What a range is multiplied by so that as many steps of bytes become one less of codes.
+const WIDENED: f32 = 128.0 / 127.0;
 
 /// How long a source may be without a signal.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -129,6 +133,30 @@ impl Pictures {
         ranges.fold(Range::default(), Range::union)
     }
 
+    /// The range of 8-bit codes for the model's real input: that of the bytes, or a little more where the bytes lie
+    /// midway between two codes of that, as with a mean of 127.5; rounding would cost each of them half a code there.
+    pub fn input_range(&self) -> Range {
+        let exact = self.range();
+        let wide = Range {
+            min: exact.min * WIDENED,
+            max: exact.max * WIDENED,
+        };
+        let error = |range: Range| -> f64 {
+            let quant = Activations::Int8.spread(range);
+            let bytes = self.tables.iter().flatten();
+            let errors = bytes.map(|&real| {
+                let code = to_codes(&[real], &quant, Activations::Int8.codes())[0];
+                let coded = (code - quant.zero_point()) as f32 * quant.scale();
+                f64::from(real - coded).powi(2)
+            });
+            errors.sum()
+        };
+        match error(wide) < error(exact) {
+            true => wide,
+            false => exact,
+        }
+    }
+
     /// Pictures spread evenly over all, at most `count`.
     pub fn sample(&self, count: usize) -> Self {
         let count = count.clamp(1, self.len());
@@ -149,4 +177,31 @@ fn tables(normalization: &Normalization, channels: usize) -> Vec<[f32; 256]> {
         std::array::from_fn(|byte| (byte as f32 - mean) / std)
     };
     (0..channels).map(table).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pictures(mean: f32, std: f32) -> Pictures {
+        let normalization = Normalization {
+            mean: vec![mean],
+            std: vec![std],
+        };
+        Pictures {
+            frames: Vec::new(),
+            tables: tables(&normalization, 3),
+            normalization,
+        }
+    }
+
+    #[test]
+    fn bytes_midway_between_codes_get_a_wider_range() {
+        let midway = pictures(127.5, 127.5);
+        assert_eq!(midway.input_range().max, WIDENED);
+        for (mean, std) in [(0.0, 255.0), (127.0, 128.0), (0.0, 1.0)] {
+            let exact = pictures(mean, std);
+            assert_eq!(exact.input_range(), exact.range(), "{mean} {std}");
+        }
+    }
 }

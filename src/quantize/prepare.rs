@@ -16,8 +16,8 @@ pub fn prepare(model: &Model) -> Result<Graph> {
     let Program::Graph(graph) = &model.program else {
         return Err(Error::Unsupported {
             model: model.name.clone(),
-            feature: "quantizing an .onnx file".into(),
-            advice: "convert the model to a float .tflite file first".into(),
+            feature: "quantizing what is not a graph".into(),
+            advice: "load the model with `load_graph`".into(),
         });
     };
     let mut graph = graph.clone();

@@ -59,15 +59,14 @@ def suppress(boxes, scores):
 
 
 class OnnxModel:
-    dtype = np.float32
-
     def __init__(self, path):
         self.engine = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (self.input,) = self.engine.get_inputs()
         _, _, self.height, self.width = self.input.shape
+        self.dtype = np.uint8 if self.input.type == "tensor(uint8)" else np.float32
 
     def outputs(self, pixels):
-        data = to_input(pixels, np.float32).transpose(0, 3, 1, 2)
+        data = to_input(pixels, self.dtype).transpose(0, 3, 1, 2)
         return dict(zip(("boxes", "scores"), self.engine.run(["raw_boxes", "scores"], {self.input.name: data})))
 
 
@@ -113,18 +112,25 @@ def main():
     parser.add_argument("--eyas", required=True, type=Path, help="the eyas binary")
     parser.add_argument("--shared", required=True, type=Path, help="the folder of models and data")
     parser.add_argument("--pictures", type=int, default=128, help="how many pictures of each set")
+    parser.add_argument("--model", type=Path, help="judge this .onnx twin of the COCO detector alone, such as one by `eyas quantize`")
+    parser.add_argument("--mini", action="store_true", help="on coco_mini_val79 in place of coco_val128")
     arguments = parser.parse_args()
     models, data = arguments.shared / "models", arguments.shared / "data"
     coco = "ssd_mobilenet_v2_fpnlite_320_coco"
     csv, person = models / "derived" / f"{coco}_anchors.csv", models / "ssd_mobilenet_v2_256_person_int8_mediapipe"
     coco_truth = data / "coco_val128" / "reference" / "ground_truth_coco_format.json"
     coco_set = coco_truth, data / "coco_val128" / "images", lambda c: c + 1
+    if arguments.mini:
+        mini = data / "coco_mini_val79"
+        coco_set = mini / "instances_val2017.json", mini / "images", lambda c: c + 1
     persons = data / "persons_test82" / "labels.json", data / "persons_test82" / "images", lambda c: c + 1
     cases = [
         (models / "derived" / f"{coco}_float_raw.onnx", OnnxModel, csv_anchors(csv), ["--anchors", csv], coco_set, 0.02),
         (models / "derived" / f"{coco}_qdq_int8_raw.onnx", OnnxModel, csv_anchors(csv), ["--anchors", csv], coco_set, 1),
         (person.with_suffix(".tflite"), TfliteModel, json_anchors(person.with_suffix(".metadata.json")), [], persons, 0.02),
     ]
+    if arguments.model:
+        cases = [(arguments.model, OnnxModel, csv_anchors(csv), ["--anchors", csv], coco_set, 1)]
     bad = False
     print("| model | pictures | objects | score difference | box difference | eyas mAP | reference mAP | eyas mAP 50 | reference mAP 50 |")
     print("|---|---|---|---|---|---|---|---|---|")

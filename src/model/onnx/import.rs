@@ -48,6 +48,8 @@ pub(super) enum Form {
 pub(super) struct Importer<'a> {
     pub model: &'a str,
     pub opset: i64,
+    /// The file is a float model, which becomes a float graph.
+    pub is_float: bool,
     pub sites: &'a [Site],
     pub graph: Graph,
     /// Inputs, by position, that the file has as NCHW and the graph as NHWC.
@@ -75,6 +77,7 @@ impl<'a> Importer<'a> {
         Self {
             model,
             opset,
+            is_float: false,
             sites,
             graph: Graph::default(),
             nchw_inputs: Vec::new(),
@@ -123,6 +126,22 @@ impl<'a> Importer<'a> {
             inputs::output(&mut self, output)?;
         }
         Ok((self.graph, self.nchw_inputs))
+    }
+
+    /// What the file is, in words that follow an operator's name.
+    pub fn kind(&self) -> &'static str {
+        match self.is_float {
+            true => "in a model that is to be quantized",
+            false => "in a quantized model",
+        }
+    }
+
+    /// What to do about an operator that cannot be imported.
+    pub fn advice(&self) -> &'static str {
+        match self.is_float {
+            true => super::EXPORT_ADVICE,
+            false => super::FLOAT_ADVICE,
+        }
     }
 
     /// Operators that read a tensor, by position; twice if they do so twice.

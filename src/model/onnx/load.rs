@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto};
 
 use super::import::Importer;
 use super::site::Site;
-use super::{OnnxFile, dequantize, expand, inputs, operators, proto};
+use super::{OnnxFile, dequantize, expand, inputs, operators, properties, proto};
 use crate::error::{Error, Result};
 use crate::graph::passes;
 use crate::model::{Metadata, Model, Program};
@@ -25,6 +25,8 @@ fn size(tensor: &TensorProto) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Float,
+    /// DequantizeLinear of weights only.
+    Stored,
     /// DequantizeLinear and QuantizeLinear around operators on real values.
     Qdq,
     /// Operators on codes, such as QLinearConv.
@@ -35,10 +37,17 @@ enum Style {
 
 impl Style {
     fn of(file: &GraphProto) -> Self {
-        let style = |op: &str| match op {
+        let initializers = file.initializer.iter().map(|tensor| tensor.name.as_str());
+        let initializers: HashSet<&str> = initializers.collect();
+        let reads_constant = |node: &NodeProto| {
+            let name = node.input.first();
+            name.is_some_and(|name| initializers.contains(name.as_str()))
+        };
+        let style = |node: &NodeProto| match node.op_type.as_str() {
             "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear" => Self::Dynamic,
+            "DequantizeLinear" if reads_constant(node) => Self::Stored,
             "QuantizeLinear" | "DequantizeLinear" => Self::Qdq,
-            _ if op.starts_with("QLinear")
+            op if op.starts_with("QLinear")
                 || op.starts_with("QGemm")
                 || op.starts_with("QAttention") =>
             {
@@ -46,11 +55,12 @@ impl Style {
             }
             _ => Self::Float,
         };
-        let styles = file.node.iter().map(|node| style(&node.op_type));
+        let styles = file.node.iter().map(style);
         styles.fold(Self::Float, |most, style| match (most, style) {
             (Self::Dynamic, _) | (_, Self::Dynamic) => Self::Dynamic,
             (Self::QOperator, _) | (_, Self::QOperator) => Self::QOperator,
             (Self::Qdq, _) | (_, Self::Qdq) => Self::Qdq,
+            (Self::Stored, _) | (_, Self::Stored) => Self::Stored,
             _ => Self::Float,
         })
     }
@@ -58,6 +68,7 @@ impl Style {
     fn name(self) -> &'static str {
         match self {
             Self::Float => "float",
+            Self::Stored => "weights quantized",
             Self::Qdq => "quantized: QDQ",
             Self::QOperator => "quantized: operators on codes",
             Self::Dynamic => "weights quantized: dynamic",
@@ -111,6 +122,7 @@ impl File {
     ) -> Model {
         let text = self.proto.doc_string.trim().to_owned();
         let style = self.style.name();
+        let properties = properties::read(&self.proto.metadata_props);
         Model {
             name: name.into(),
             format: format!("ONNX, operator set {}, {style}", self.opset),
@@ -119,7 +131,7 @@ impl File {
             head: None,
             metadata: Metadata {
                 description: Some(text).filter(|text| !text.is_empty()),
-                ..Metadata::default()
+                ..properties
             },
         }
     }
@@ -141,6 +153,25 @@ impl File {
         self.model(name, nchw_inputs, |proto| {
             Program::Onnx(OnnxFile::new(proto))
         })
+    }
+
+    /// The model as tract runs it, with weights that stand for their codes.
+    fn dequantized(mut self, name: &str) -> Result<Model> {
+        let sites = self.sites(name)?;
+        let graph = dequantize::graph(name, self.opset, self.graph(), &sites)?;
+        self.proto.graph = Some(graph);
+        Ok(self.float(name))
+    }
+
+    /// The model as a graph.
+    fn into_graph(self, name: &str) -> Result<Model> {
+        let sites = self.sites(name)?;
+        let mut importer = Importer::new(name, self.opset, self.graph(), &sites);
+        importer.is_float = matches!(self.style, Style::Float | Style::Stored);
+        let (mut graph, nchw_inputs) = importer.run()?;
+        passes::remove_dead(&mut graph);
+        graph.validate(name)?;
+        Ok(self.model(name, nchw_inputs, |_| Program::Graph(graph)))
     }
 
     fn sites(&self, name: &str) -> Result<Vec<Site>> {
@@ -180,15 +211,20 @@ pub(in crate::model) fn load(bytes: &[u8], name: &str) -> Result<Model> {
 
 pub(super) fn import(proto: ModelProto, name: &str) -> Result<Model> {
     let file = File::new(proto, name)?;
-    if file.style == Style::Float {
-        return Ok(file.float(name));
+    match file.style {
+        Style::Float => Ok(file.float(name)),
+        Style::Stored => file.dequantized(name),
+        _ => file.into_graph(name),
     }
-    let sites = file.sites(name)?;
-    let importer = Importer::new(name, file.opset, file.graph(), &sites);
-    let (mut graph, nchw_inputs) = importer.run()?;
-    passes::remove_dead(&mut graph);
-    graph.validate(name)?;
-    Ok(file.model(name, nchw_inputs, |_| Program::Graph(graph)))
+}
+
+/// As [`load`], but a float file becomes a graph too.
+pub(in crate::model) fn load_graph(bytes: &[u8], name: &str) -> Result<Model> {
+    import_graph(proto::decode(bytes, name)?, name)
+}
+
+pub(super) fn import_graph(proto: ModelProto, name: &str) -> Result<Model> {
+    File::new(proto, name)?.into_graph(name)
 }
 
 /// Parses an `.onnx` file; a quantized one becomes a float model with the clamps that its codes stood for.
@@ -197,11 +233,9 @@ pub(in crate::model) fn load_dequantized(bytes: &[u8], name: &str) -> Result<Mod
 }
 
 pub(super) fn import_dequantized(proto: ModelProto, name: &str) -> Result<Model> {
-    let mut file = File::new(proto, name)?;
-    if file.style != Style::Float {
-        let sites = file.sites(name)?;
-        let graph = dequantize::graph(name, file.opset, file.graph(), &sites)?;
-        file.proto.graph = Some(graph);
+    let file = File::new(proto, name)?;
+    match file.style {
+        Style::Float => Ok(file.float(name)),
+        _ => file.dequantized(name),
     }
-    Ok(file.float(name))
 }

@@ -347,7 +347,7 @@ pub(super) fn gather(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
             target.remove(axis);
             reshape_value(importer, site, &View { id, ..view }, target)
         }
-        _ => Err(site.unsupported(model, "of several places", super::FLOAT_ADVICE)),
+        _ => Err(site.unsupported(model, "of several places", importer.advice())),
     }
 }
 

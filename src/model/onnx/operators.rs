@@ -3,7 +3,7 @@
 use super::constant::{self, Constant, Elements};
 use super::import::{Axes, Form, Importer, Operand, View};
 use super::site::Site;
-use super::{FLOAT_ADVICE, fold, moves, products, quantize, windows};
+use super::{fold, moves, normalization, products, quantize, windows};
 use crate::error::Result;
 use crate::graph::{Activation, Op};
 use crate::tensor::Shape;
@@ -17,7 +17,7 @@ pub(super) fn import(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
         "" | "ai.onnx" | "com.microsoft" => {}
         domain => {
             let what = format!("of the operator set {domain:.80}");
-            return Err(site.unsupported(importer.model, &what, FLOAT_ADVICE));
+            return Err(site.unsupported(importer.model, &what, importer.advice()));
         }
     }
     match site.op() {
@@ -53,12 +53,13 @@ pub(super) fn import(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
             let sizes = dims.iter().map(|&dim| dim as i64).collect();
             importer.set_constant(site, Constant::new(vec![dims.len()], Elements::I64(sizes)))
         }
+        "BatchNormalization" if importer.is_float => normalization::batch(importer, site),
         "BatchNormalization" => Err(site.unsupported(
             importer.model,
             "in a quantized model",
             "fold it into the convolution before it (`python -m onnxruntime.quantization.preprocess`) and quantize again",
         )),
-        _ => Err(site.unsupported(importer.model, "in a quantized model", FLOAT_ADVICE)),
+        _ => Err(site.unsupported(importer.model, importer.kind(), importer.advice())),
     }
 }
 
@@ -306,11 +307,12 @@ fn binary(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
     let b = match (site.op(), b) {
         ("Div", Operand::Constant(b)) => {
             Operand::Constant(fold::reciprocal(&b).ok_or_else(|| {
-                site.unsupported(importer.model, "by such a constant", FLOAT_ADVICE)
+                site.unsupported(importer.model, "by such a constant", importer.advice())
             })?)
         }
         ("Div", Operand::Value(_)) => {
-            return Err(site.unsupported(importer.model, "of two computed tensors", FLOAT_ADVICE));
+            let advice = importer.advice();
+            return Err(site.unsupported(importer.model, "of two computed tensors", advice));
         }
         (_, b) => b,
     };

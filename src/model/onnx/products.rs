@@ -100,34 +100,46 @@ fn spread(weights: &Constant, groups: usize) -> Option<Constant> {
     let &[filters, depth, rows, columns] = &weights.dims[..] else {
         return None;
     };
-    let (codes, quant) = match (&weights.data, &weights.quant) {
-        (Elements::I8(codes), Some(quant)) => (codes, quant),
-        _ => return None,
-    };
     let (taps, channels) = (rows * columns, depth * groups);
     let length = filters.checked_mul(channels)?.checked_mul(taps)?;
-    if length > MAX_SPREAD || quant.is_per_channel() && quant.axis != 0 {
+    if length == 0 || length > MAX_SPREAD {
         return None;
     }
-    let mut data = Vec::with_capacity(length);
-    for (filter, codes) in codes.chunks_exact(depth * taps).enumerate() {
-        let zero = quant.zero_points[filter.min(quant.zero_points.len() - 1)] as i8;
-        let group = filter / (filters / groups);
-        data.extend(std::iter::repeat_n(zero, group * depth * taps));
-        data.extend_from_slice(codes);
-        data.extend(std::iter::repeat_n(
-            zero,
-            (groups - group - 1) * depth * taps,
-        ));
-    }
+    let sizes = [depth * taps, groups, filters / groups];
+    let data = match (&weights.data, &weights.quant) {
+        (Elements::I8(codes), Some(quant)) if !quant.is_per_channel() || quant.axis == 0 => {
+            let last = quant.zero_points.len() - 1;
+            let zero = |filter: usize| quant.zero_points[filter.min(last)] as i8;
+            Elements::I8(spread_out(codes, sizes, zero))
+        }
+        (Elements::F32(values), None) => Elements::F32(spread_out(values, sizes, |_| 0.0)),
+        _ => return None,
+    };
     Some(Constant {
         dims: vec![filters, channels, rows, columns],
-        data: Elements::I8(data),
-        quant: Some(quant.clone()),
+        data,
+        quant: weights.quant.clone(),
     })
 }
 
-/// What a product of `x` and weights makes. Only products of codes, and those that quantize real values on the fly, run.
+/// Each filter's `size` elements at the place of its group, `per_group` filters to each of `groups`, among zeros.
+fn spread_out<T: Copy>(
+    elements: &[T],
+    [size, groups, per_group]: [usize; 3],
+    zero: impl Fn(usize) -> T,
+) -> Vec<T> {
+    let mut data = Vec::with_capacity(elements.len() * groups);
+    for (filter, own) in elements.chunks_exact(size).enumerate() {
+        let (zero, group) = (zero(filter), filter / per_group);
+        data.extend(std::iter::repeat_n(zero, group * size));
+        data.extend_from_slice(own);
+        data.extend(std::iter::repeat_n(zero, (groups - group - 1) * size));
+    }
+    data
+}
+
+/// What a product of `x` and weights makes. Of a quantized model only products of codes, and those that quantize real
+/// values on the fly, run.
 fn outcome(
     importer: &mut Importer<'_>,
     site: &Site,
@@ -136,6 +148,12 @@ fn outcome(
 ) -> Result<Outcome> {
     let model = importer.model;
     let refuse = |what| Err(site.unsupported(model, what, FLOAT_ADVICE));
+    if importer.is_float && importer.form(x) == Form::Real {
+        if weights.quant.is_none() && !matches!(weights.data, Elements::F32(_)) {
+            return Err(site.damaged(model, "its weights are no real values"));
+        }
+        return quantize::real_outcome(importer, site);
+    }
     if !matches!((&weights.data, &weights.quant), (Elements::I8(_), Some(_))) {
         return refuse("with float weights in a quantized model");
     }
@@ -158,7 +176,13 @@ fn weighted(
     bias: Option<Rc<Constant>>,
 ) -> Result<Vec<ValueId>> {
     let name = site.input(1).unwrap_or_default();
-    let mut inputs = vec![x, importer.constant_value(site, weights, name)?];
+    let real = match importer.is_float {
+        true => weights.reals().map(Elements::F32),
+        false => None,
+    };
+    let real = real.map(|data| Constant::new(weights.dims.clone(), data));
+    let stored = importer.constant_value(site, real.as_ref().unwrap_or(weights), name)?;
+    let mut inputs = vec![x, stored];
     if let Some(bias) = bias {
         let bias = match &importer.graph.info(x).quant {
             None => bias.reals().map(Elements::F32),

@@ -8,7 +8,7 @@ use tract_onnx::pb::{
     TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
-use super::load::{import, import_dequantized};
+use super::load::{import, import_dequantized, import_graph};
 use crate::model::Program;
 
 fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
@@ -227,4 +227,79 @@ fn float_weights_stay_with_the_clamps_of_the_codes() {
         operators,
         ["Clip", "Identity", "Conv", "Elu", "Clip", "Identity"]
     );
+}
+
+/// x through a 1x1 convolution from 3 channels to 2, a batch normalization and a clamp, to y.
+fn float_sample() -> ModelProto {
+    let words = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    };
+    let list = |name: &str, values: [f32; 2]| real(name, &values);
+    let graph = GraphProto {
+        input: vec![value("x", &[1, 3, 8, 8])],
+        output: vec![value("y", &[1, 2, 8, 8])],
+        node: vec![
+            node("Conv", &["x", "w"], "c"),
+            node(
+                "BatchNormalization",
+                &["c", "scale", "bias", "mean", "variance"],
+                "n",
+            ),
+            node("Relu", &["n"], "y"),
+        ],
+        initializer: vec![
+            tensor(
+                "w",
+                &[2, 3, 1, 1],
+                DataType::Float,
+                words(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            ),
+            list("scale", [1.0, 2.0]),
+            list("bias", [0.5, 0.0]),
+            list("mean", [0.0, 3.0]),
+            list("variance", [0.25, 4.0]),
+        ],
+        ..Default::default()
+    };
+    ModelProto {
+        graph: Some(graph),
+        ..sample()
+    }
+}
+
+#[test]
+fn float_files_become_graphs_where_that_is_asked_for() {
+    assert!(matches!(
+        import(float_sample(), "m").unwrap().program,
+        Program::Onnx(_)
+    ));
+    let model = import_graph(float_sample(), "m").unwrap();
+    assert_eq!(model.nchw_inputs, [0]);
+    let Program::Graph(graph) = model.program else {
+        panic!("no graph")
+    };
+    assert!(graph.is_float());
+    let names: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+    assert_eq!(names, ["CONV_2D", "MUL", "ADD", "TRANSPOSE"]);
+    let Some(crate::tensor::TensorData::F32(factors)) = graph.constant(graph.nodes[1].inputs[1])
+    else {
+        panic!("no factors")
+    };
+    // 1 / sqrt(0.25) and 2 / sqrt(4), but for the epsilon.
+    assert!((factors[0] - 2.0).abs() < 1e-3 && (factors[1] - 1.0).abs() < 1e-3);
+}
+
+#[test]
+fn what_a_float_graph_lacks_is_named() {
+    let mut file = float_sample();
+    file.graph.as_mut().unwrap().node[2].op_type = "Elu".into();
+    let error = import_graph(file, "m").unwrap_err().to_string();
+    assert!(
+        error.contains("operator 2 (Elu) in a model that is to be quantized"),
+        "{error}"
+    );
+    assert!(!error.contains("--allow-float"), "{error}");
 }

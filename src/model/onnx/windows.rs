@@ -1,6 +1,5 @@
 //! Geometry of convolutions and pools, and what pools and resizes make.
 
-use super::FLOAT_ADVICE;
 use super::import::{Form, Importer, NCHW, View};
 use super::quantize;
 use super::site::Site;
@@ -275,7 +274,7 @@ pub(super) fn resize(importer: &mut Importer<'_>, site: &Site) -> Result<()> {
     };
     let op = op.ok_or_else(|| {
         let what = format!("in mode {:.40}, {coordinates:.40}", text("mode", "nearest"));
-        site.unsupported(model, &what, FLOAT_ADVICE)
+        site.unsupported(model, &what, importer.advice())
     })?;
     importer.keep(site, op, &x, id, NCHW.to_vec(), &declared)
 }

@@ -84,7 +84,7 @@ impl Memory {
     }
 
     /// The value whose bytes hold those of `id`, and where they begin.
-    fn root(&self, id: ValueId) -> (ValueId, usize) {
+    pub fn root(&self, id: ValueId) -> (ValueId, usize) {
         let mut at = (id, 0);
         while let Some(&(parent, offset)) = self.parents.get(&at.0) {
             at = (parent, at.1 + offset);

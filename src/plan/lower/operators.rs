@@ -179,14 +179,19 @@ fn join(lowering: &mut Lowering<'_>, node: &Node, axis: usize, is_new: bool) -> 
     let (out, element) = (info.shape.dims(), info.dtype.size());
     let outer: usize = out[..axis].iter().product();
     let mut first = vec![0; out.len()];
-    for &input in &node.inputs {
+    let roots = node.inputs.iter().map(|&id| lowering.memory.root(id).0);
+    let roots: Vec<ValueId> = roots.collect();
+    for (&input, root) in node.inputs.iter().zip(&roots) {
+        // Bytes that are joined twice cannot lie in both places.
+        let is_once = roots.iter().filter(|other| *other == root).count() == 1;
         let mut dims = lowering.dims(input).to_vec();
         if is_new {
             dims.insert(axis, 1);
         }
         let offset = first[axis] * out[axis + 1..].iter().product::<usize>() * element;
         let same = same_quant(lowering, node, input, output)?;
-        if !(same && outer == 1 && lowering.memory.make_inside(input, output, offset)) {
+        let may_lie = same && outer == 1 && is_once;
+        if !(may_lie && lowering.memory.make_inside(input, output, offset)) {
             let copy = place_into(&dims, out, &first, element);
             let table = match same {
                 true => None,

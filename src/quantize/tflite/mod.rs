@@ -13,7 +13,7 @@ use tract_tflite::tflite::{
     OperatorArgs, OperatorCodeArgs, QuantizationParametersArgs, SubGraphArgs, TensorArgs,
 };
 
-use super::lower::{Constant, Element, Lowered, Tensor};
+use super::lower::{Lowered, Tensor};
 use crate::error::Result;
 use crate::graph::Op;
 use crate::model::Metadata;
@@ -115,7 +115,7 @@ impl<'f> Writer<'f> {
 
     fn tensor(&mut self, tensor: &Tensor) -> WIPOffset<tflite::Tensor<'f>> {
         let buffer = match &tensor.data {
-            Some(data) => self.buffer(bytes(data, tensor.element)),
+            Some(data) => self.buffer(data.bytes(tensor.element)),
             None => 0,
         };
         let dims: Vec<i32> = tensor.shape.dims().iter().map(|&dim| dim as i32).collect();
@@ -220,24 +220,5 @@ impl Codes {
         let code = (step.builtin, version::version(step, sheet));
         let index = self.0.iter().position(|known| *known == code);
         index.unwrap_or_default() as u32
-    }
-}
-
-fn bytes(data: &Constant, element: Element) -> Vec<u8> {
-    match data {
-        Constant::Real(values) => values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
-        Constant::Codes(codes) => {
-            let width = match element {
-                Element::U8 | Element::I8 => 1,
-                Element::I16 => 2,
-                Element::I32 | Element::F32 => 4,
-                Element::I64 => 8,
-            };
-            let bytes = |code: &i64| code.to_le_bytes().into_iter().take(width);
-            codes.iter().flat_map(bytes).collect()
-        }
     }
 }
