@@ -19,6 +19,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$PWD/cross/linker.sh
 cargo build --release --locked --target "$target" "$@"
 binary=${CARGO_TARGET_DIR:-target}/$target/release/eyas
 cross/package.sh "$binary"
