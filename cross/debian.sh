@@ -6,8 +6,8 @@
 #   cross/debian.sh make ARCH ROOT [OPTION...]   a small system; options are mmdebstrap's
 #   cross/debian.sh in ROOT COMMAND...           runs a command inside
 #
-# The machine itself stays as it is: mounts, and how arm64 programs are run (Linux 6.7 or newer), are told to namespaces of
-# their own, which end with the command.
+# The machine itself stays as it is: mounts, and how arm64 programs are run (Linux 6.7 or newer), are told to namespaces
+# of their own, which end with the command.
 set -euo pipefail
 
 # 64-bit little-endian ELF files for AArch64, executable or shared.
