@@ -19,6 +19,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
+# The smallest, for a minute more and some gigabytes of memory.
+export CARGO_PROFILE_RELEASE_LTO=fat
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$PWD/cross/linker.sh
 cargo build --release --locked --target "$target" "$@"
 binary=${CARGO_TARGET_DIR:-target}/$target/release/eyas
 cross/package.sh "$binary"

@@ -90,7 +90,9 @@ done
 install -d "$root/DEBIAN"
 install -m 755 cross/debian/{postinst,prerm,postrm} "$root/DEBIAN"
 echo /etc/eyas/eyas.toml > "$root/DEBIAN/conffiles"
-glibc=$("${prefix}objdump" -T "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+# Packed relocations are a feature of glibc 2.36.
+glibc=$("${prefix}readelf" -V "$binary" | grep -oE 'GLIBC_([0-9.]+|ABI_DT_RELR)' | sed 's/ABI_DT_RELR/2.36/' | sort -uV |
+  tail -n 1)
 cat > "$root/DEBIAN/control" <<CONTROL
 Package: eyas
 Version: $version

@@ -148,7 +148,7 @@ sleep 3
 kill -9 $client
 pkill -9 curl
 within 10 "a killed client is survived" goes_on
-sed -i 's/^#confidence = .*/confidence = 0.7/' /etc/eyas/eyas.toml
+sed -i '0,/^#confidence = .*/s//confidence = 0.7/' /etc/eyas/eyas.toml
 check "reload succeeds" systemctl reload eyas
 within 30 "the new threshold holds" is '.confidence > 0.69 and .confidence < 0.71'
 check "same process, no restart" same_process
