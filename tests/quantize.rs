@@ -117,6 +117,122 @@ fn the_same_run_gives_the_same_bytes() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let result = |threads: &str, name: &str| {
+        let flags = [
+            "-o",
+            name,
+            "--pictures",
+            "7",
+            "--threads",
+            threads,
+            "--rank",
+            "--method",
+            "mse",
+            "--json",
+        ];
+        let mut report = report(&quantize(folder.path(), &flags));
+        let object = report.as_object_mut().unwrap();
+        // Times differ, and the verdict tells them.
+        object.remove("speed");
+        object.remove("verdict");
+        (std::fs::read(folder.path().join(name)).unwrap(), report)
+    };
+    assert!(result("1", "a.tflite") == result("3", "b.tflite"));
+}
+
+/// A COCO data set of the demo's pictures whose objects are what the float detector finds.
+fn labelled(folder: &Path) -> PathBuf {
+    let set = folder.join("set");
+    std::fs::create_dir(&set).unwrap();
+    let copied = |index: usize| {
+        let name = format!("{index:02}.jpg");
+        std::fs::copy(tests(&format!("demo/scene/{name}")), set.join(&name)).unwrap();
+        set.join(name)
+    };
+    let pictures: Vec<PathBuf> = (0..6).map(copied).collect();
+    let found = Command::new(env!("CARGO_BIN_EXE_eyas"))
+        .args(["detect", "--json", "-m"])
+        .arg(tests("quantize/colours_float.tflite"))
+        .args(&pictures)
+        .output()
+        .expect("the binary starts");
+    let (mut images, mut objects) = (Vec::new(), Vec::new());
+    let lines = std::str::from_utf8(&found.stdout).unwrap().lines();
+    for (id, (line, picture)) in lines.zip(&pictures).enumerate() {
+        let (width, height) = image::image_dimensions(picture).unwrap();
+        images.push(serde_json::json!({
+            "id": id, "width": width, "height": height, "file_name": picture.file_name().unwrap().to_str(),
+        }));
+        let line: Value = serde_json::from_str(line).unwrap();
+        for object in line["detections"].as_array().unwrap() {
+            let side = |name: &str| object["box"][name].as_f64().unwrap();
+            let [x, y] = ["x_min", "y_min"].map(side);
+            let size = [side("x_max") - x, side("y_max") - y];
+            objects.push(serde_json::json!({
+                "id": objects.len() + 1, "image_id": id, "iscrowd": 0, "bbox": [x, y, size[0], size[1]],
+                "category_id": object["class_id"].as_u64().unwrap() + 1, "area": size[0] * size[1],
+            }));
+        }
+    }
+    let categories = ["red", "green", "blue"].iter().zip(1..);
+    let categories: Vec<Value> = categories
+        .map(|(name, id)| serde_json::json!({ "id": id, "name": name }))
+        .collect();
+    let data =
+        serde_json::json!({ "images": images, "annotations": objects, "categories": categories });
+    let file = set.join("labelled.json");
+    std::fs::write(&file, data.to_string()).unwrap();
+    file
+}
+
+#[test]
+fn a_labelled_set_judges_the_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = labelled(folder.path());
+    let labels = tests("demo/colours.txt");
+    let known = [
+        "--eval",
+        data.to_str().unwrap(),
+        "--labels",
+        labels.to_str().unwrap(),
+    ];
+    let flags = [
+        &known[..],
+        &["--json", "--report", "r.html", "--max-drop", "0.2"],
+    ]
+    .concat();
+    let report = report(&quantize(folder.path(), &flags));
+    let map = |model: &str| report["labelled"][model]["map"].as_f64().unwrap();
+    assert!(map("float") > 0.9 && map("quantized") > 0.8, "{report}");
+    assert_eq!(report["labelled"]["pictures"], 6);
+    let verdict = report["verdict"].as_str().unwrap();
+    assert!(verdict.starts_with("mAP .50:.95 "), "{verdict}");
+    let page = std::fs::read_to_string(folder.path().join("r.html")).unwrap();
+    assert!(page.contains("6 labelled pictures"));
+
+    let ruined = [
+        "--method",
+        "percentile",
+        "--percentile",
+        "51",
+        "-o",
+        "q.tflite",
+        "--max-drop",
+        "0.2",
+    ];
+    let message = refusal(&quantize(folder.path(), &[&known[..], &ruined].concat()));
+    assert!(
+        message.contains("mAP on the labelled pictures"),
+        "{message}"
+    );
+    assert!(!folder.path().join("q.tflite").exists());
+    let message = refusal(&quantize(folder.path(), &["--eval", "no/such/set"]));
+    assert!(message.contains("no/such/set"), "{message}");
+}
+
+#[test]
 fn every_mode_and_method_agrees_with_float() {
     let folder = tempfile::tempdir().unwrap();
     let cases: [&[&str]; 9] = [

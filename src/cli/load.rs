@@ -61,7 +61,7 @@ impl ModelArgs {
         let mut labels = None;
         let (model, engine) =
             load_engine(self.model.as_deref(), self.allow_float, options, |model| {
-                let file = self.label_file(model)?;
+                let file = label_file(self.labels.as_deref(), model)?;
                 let read = self
                     .reading
                     .apply(model, file.as_ref().map(|(file, _)| file));
@@ -77,26 +77,32 @@ impl ModelArgs {
         })
     }
 
-    /// The labels of a model and where they are from: the file that `-l` names, else its own.
-    fn label_file(&self, model: &Model) -> Result<Option<(LabelFile, String)>> {
-        match (&self.labels, &model.metadata.labels) {
-            (Some(path), _) => {
-                let name = path.display().to_string();
-                let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
-                Ok(Some((LabelFile::from_bytes(&bytes, &name)?, name)))
-            }
-            (None, Some(text)) => {
-                let file = LabelFile::parse(text, &model.name)?;
-                Ok(Some((file, model.name.clone())))
-            }
-            (None, None) => Ok(None),
-        }
-    }
-
     /// The threshold that the flags ask for.
     pub fn threshold(&self) -> Threshold {
         Threshold::new(self.confidence.unwrap_or(DEFAULT_CONFIDENCE))
     }
+}
+
+/// The labels of a model and where they are from: the file that `-l` names, else its own.
+fn label_file(stated: Option<&Path>, model: &Model) -> Result<Option<(LabelFile, String)>> {
+    match (stated, &model.metadata.labels) {
+        (Some(path), _) => {
+            let name = path.display().to_string();
+            let bytes = std::fs::read(path).map_err(Error::io(format!("read {name}")))?;
+            Ok(Some((LabelFile::from_bytes(&bytes, &name)?, name)))
+        }
+        (None, Some(text)) => {
+            let file = LabelFile::parse(text, &model.name)?;
+            Ok(Some((file, model.name.clone())))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// The labels of a model in memory: of the file that `-l` names, else its own.
+pub fn labels(stated: Option<&Path>, model: &Model) -> Result<Labels> {
+    let (labels, _) = resolve_labels(label_file(stated, model)?, model);
+    Ok(labels)
 }
 
 /// Labels fitted to a model, none with a warning if it has none; and, in words, where they come from and how their ids
@@ -267,7 +273,8 @@ pub enum Work {
 }
 
 impl Work {
-    fn default_threads(self) -> usize {
+    /// As many as there are cores for it.
+    pub fn default_threads(self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads_of(cores)
     }

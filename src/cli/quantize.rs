@@ -1,14 +1,16 @@
 //! `eyas quantize`: a float model becomes a quantized one, with a report of what that cost.
 
 use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use super::eval::pair::LabelledArgs;
 use super::{print, table, terminal};
 use crate::error::{Error, Result};
-use crate::model::{self, Normalization};
+use crate::model::{self, Metadata, Model, Normalization};
 use crate::quantize::codes::{Activations, Granularity};
 use crate::quantize::lower::InputType;
 use crate::quantize::method::Method;
@@ -40,6 +42,10 @@ pub struct Args {
     /// Pictures to use at most
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pictures: u32,
+    /// Threads that share the pictures; the result is the same with any number, fewer need less memory [default: the
+    /// CPU's cores, at most 4]
+    #[arg(long, value_name = "N", value_parser = super::load::parse_threads)]
+    threads: Option<usize>,
     /// What is quantized
     #[arg(long, value_enum, default_value_t = ModeArg::Static)]
     mode: ModeArg,
@@ -91,7 +97,10 @@ pub struct Args {
     /// Write the report here: .html, .json, or one of each
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
-    /// Write no model that lost more of the float model's answers than this, 0 to 1
+    #[command(flatten)]
+    labelled: LabelledArgs,
+    /// Write no model that lost more than this, 0 to 1: of the float model's answers on the calibration pictures, or with
+    /// --eval of its mAP (.50:.95, or top-1)
     #[arg(long, value_name = "0..1", value_parser = super::load::parse_confidence)]
     max_drop: Option<f32>,
     /// Print the report as JSON
@@ -163,6 +172,14 @@ pub fn run(args: &Args) -> Result<()> {
         std: args.std.clone(),
     });
     let (input, normalization) = quantize::input_of(&model, stated)?;
+    let float = Model {
+        metadata: Metadata {
+            normalization: Some(normalization.clone()),
+            ..model.metadata.clone()
+        },
+        ..model.clone()
+    };
+    let labelled = args.labelled.open(&float)?;
     let options = SourceOptions {
         pace: Pace::Unpaced,
         ..SourceOptions::default()
@@ -179,6 +196,11 @@ pub fn run(args: &Args) -> Result<()> {
         &name,
         &mut Progress(&mut show),
     )?;
+    let threads = args.threads.and_then(NonZeroUsize::new);
+    let pictures = match threads {
+        Some(threads) => pictures.with_threads(threads),
+        None => pictures,
+    };
     let done = quantize::quantize(
         &model,
         bytes.len() as u64,
@@ -187,7 +209,11 @@ pub fn run(args: &Args) -> Result<()> {
         Progress(&mut show),
     );
     terminal::clear_line();
-    let done = done?;
+    let mut done = done?;
+    if let Some(labelled) = labelled {
+        let scores = labelled.compare([&float, &done.judged])?;
+        done.report.set_labelled(scores);
+    }
     for path in &args.report {
         let text = match is_html(path) {
             true => done.report.to_html(),
@@ -310,7 +336,7 @@ impl Args {
 
     fn check_drop(&self, report: &Report) -> Result<()> {
         match self.max_drop {
-            Some(_) if report.compared_nothing() => Err(Error::Model {
+            Some(_) if report.labelled.is_none() && report.compared_nothing() => Err(Error::Model {
                 model: report.model.clone(),
                 reason: "--max-drop has nothing to go by, as neither model finds anything on the calibration pictures; \
                          nothing is written. Calibrate with pictures of what the model is to find"
@@ -319,9 +345,10 @@ impl Args {
             Some(most) if report.drop() > f64::from(most) => Err(Error::Model {
                 model: report.model.clone(),
                 reason: format!(
-                    "the quantized model lost {:.4} of the float model's answers, more than --max-drop {most}; nothing is written. \
+                    "the quantized model lost {:.4} of the float model's {}, more than --max-drop {most}; nothing is written. \
                      Try --method mse, --weights per-channel, --keep-float 5 or --bits 16",
-                    report.drop()
+                    report.drop(),
+                    report.dropped()
                 ),
             }),
             _ => Ok(()),

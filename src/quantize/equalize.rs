@@ -97,14 +97,15 @@ fn input_channels(graph: &Graph, node: usize) -> usize {
     }
 }
 
-/// The output channel of each weight, and its input channel.
-fn channels_of(op: &Op, dims: &[usize], index: usize) -> (usize, usize) {
+/// The output channel and the input channel of each weight, in their order.
+fn channels_of(op: &Op, dims: &[usize]) -> impl Iterator<Item = (usize, usize)> {
     let last = dims.last().copied().unwrap_or(1);
     let inner: usize = dims.iter().skip(1).product();
-    match op {
-        Op::DepthwiseConv2d(_) => (index % last, index % last),
-        _ => (index / inner, index % last),
-    }
+    let is_depthwise = matches!(op, Op::DepthwiseConv2d(_));
+    (0..).map(move |index: usize| match is_depthwise {
+        true => (index % last, index % last),
+        false => (index / inner, index % last),
+    })
 }
 
 /// The largest magnitude of the weights of each channel that `of` picks.
@@ -116,8 +117,8 @@ fn magnitudes(
 ) -> Vec<f32> {
     let (values, dims) = weights(graph, node);
     let mut largest = vec![0f32; channels];
-    for (index, value) in values.iter().enumerate() {
-        let channel = of(channels_of(&graph.nodes[node].op, dims, index));
+    let channels = channels_of(&graph.nodes[node].op, dims);
+    for (value, channel) in values.iter().zip(channels.map(of)) {
         largest[channel] = largest[channel].max(value.abs());
     }
     largest
@@ -159,8 +160,7 @@ impl Pair {
             let op = graph.nodes[node].op.clone();
             let dims = weights(graph, node).1.to_vec();
             replace_constant(graph, node, 1, |data| {
-                for (index, value) in data.iter_mut().enumerate() {
-                    let (output, input) = channels_of(&op, &dims, index);
+                for (value, (output, input)) in data.iter_mut().zip(channels_of(&op, &dims)) {
                     match is_first {
                         true => *value /= factors[output],
                         false => *value *= factors[input],

@@ -42,6 +42,14 @@ impl Range {
         }
     }
 
+    /// The largest range that lies in both.
+    pub fn intersection(self, other: Self) -> Self {
+        Self {
+            min: self.min.max(other.min),
+            max: self.max.min(other.max),
+        }
+    }
+
     /// The largest absolute value.
     pub fn magnitude(self) -> f32 {
         self.max.max(-self.min)
@@ -72,11 +80,29 @@ impl Histogram {
         }
         let per_unit = HALF as f32 / self.limit;
         for &value in values {
-            let bin = (value * per_unit).floor() as i64 + HALF as i64;
-            self.bins[bin.clamp(0, 2 * HALF as i64 - 1) as usize] += 1;
+            // The product is exact and below 2048: `per_unit` is a power of two.
+            let scaled = value * per_unit;
+            let whole = scaled as i32;
+            let floor = whole - i32::from(scaled < whole as f32);
+            self.bins[(floor + HALF as i32).clamp(0, 2 * HALF as i32 - 1) as usize] += 1;
         }
         self.range = self.range.union(range);
         true
+    }
+
+    /// Counts all that another histogram has counted.
+    pub fn merge(&mut self, other: &Self) {
+        let mut other = other.clone();
+        while self.limit < other.limit {
+            self.double();
+        }
+        while other.limit < self.limit {
+            other.double();
+        }
+        for (count, more) in self.bins.iter_mut().zip(other.bins) {
+            *count += more;
+        }
+        self.range = self.range.union(other.range);
     }
 
     /// Twice the limit: two bins become one.
@@ -137,6 +163,15 @@ mod tests {
         assert!(values.iter().rev().all(|value| back.add(&[*value])));
         assert!(forth.bins().eq(back.bins()));
         assert_eq!(forth.count(), 250);
+        let (few, many) = values.split_at(60);
+        let [mut merged, other] = [many, few].map(|values| {
+            let mut histogram = Histogram::default();
+            assert!(histogram.add(values));
+            histogram
+        });
+        merged.merge(&other);
+        assert!(forth.bins().eq(merged.bins()));
+        assert_eq!(forth.range(), merged.range());
         let range = Range {
             min: -50.0 * 0.037,
             max: 199.0 * 0.037,

@@ -1,11 +1,13 @@
 //! How close the answers of a quantized model are to those of the float model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Progress;
 use super::pictures::Pictures;
+use super::share::share;
 use crate::detect::{BoundingBox, Detection, Detector, Fit, Preprocessor, Threshold};
 use crate::engine::{self, Engine};
 use crate::error::Result;
@@ -20,6 +22,9 @@ pub const CONFIDENCE: f32 = 0.4;
 
 /// Boxes that overlap by this much (IoU) can be the same.
 const SAME_BOX: f32 = 0.5;
+
+/// Elements of the float model's outputs that are kept to be compared, over all pictures: a quarter of a gigabyte.
+const KEPT_ELEMENTS: usize = 1 << 26;
 
 /// A model made ready to answer on pictures.
 pub struct Runner {
@@ -36,7 +41,7 @@ enum Kind {
 pub struct Answer {
     /// `None` if the model has no detection head.
     pub detections: Option<Vec<Detection>>,
-    /// Real values of the outputs.
+    /// Real values of the outputs, if the model has no detection head.
     pub outputs: Vec<Vec<f32>>,
     pub inference: Duration,
 }
@@ -56,8 +61,7 @@ impl Runner {
             ..engine::Options::default()
         };
         let engine = engine::load(model, options)?;
-        let has_head = crate::detect::Heads::find(model).is_ok();
-        let kind = if has_head {
+        let kind = if detects(model) {
             let threshold = Threshold::new(CONFIDENCE);
             Kind::Detects(Box::new(Detector::new(
                 engine,
@@ -74,19 +78,13 @@ impl Runner {
         Ok(Self { kind })
     }
 
-    /// A float graph with the normalization that its pictures have.
-    pub fn of_graph(
-        graph: &Graph,
-        name: &str,
-        pictures: &Pictures,
-        record: Record,
-    ) -> Result<Self> {
+    /// The model of a float graph, with the normalization that its pictures have.
+    pub fn model_of(graph: &Graph, name: &str, pictures: &Pictures) -> Model {
         let metadata = Metadata {
             normalization: Some(pictures.normalization().clone()),
             ..Metadata::default()
         };
-        let model = Model::of_graph(name, graph.clone(), metadata);
-        Self::new(&model, record)
+        Model::of_graph(name, graph.clone(), metadata)
     }
 
     /// Runs the model on a picture.
@@ -105,10 +103,13 @@ impl Runner {
         };
         let engine = self.engine();
         let outputs = engine.outputs().iter().enumerate();
-        let outputs = outputs.map(|(index, info)| real(info, &engine.output(index).to_data()));
+        let outputs = outputs
+            .filter(|_| detections.is_none())
+            .map(|(index, info)| real(info, &engine.output(index).to_data()))
+            .collect();
         Ok(Answer {
             detections,
-            outputs: outputs.collect(),
+            outputs,
             inference,
         })
     }
@@ -127,6 +128,11 @@ impl Runner {
         made.map(|(info, data)| (info.name.clone(), real(&info, &data)))
             .collect()
     }
+}
+
+/// Whether the outputs are read as detections.
+fn detects(model: &Model) -> bool {
+    crate::detect::Heads::find(model).is_ok()
 }
 
 /// The real values of a tensor.
@@ -155,6 +161,14 @@ impl Noise {
         for (&real, &quantized) in real.iter().zip(quantized) {
             self.signal += f64::from(real).powi(2);
             self.noise += (f64::from(real) - f64::from(quantized)).powi(2);
+        }
+    }
+
+    /// That of both.
+    pub fn merged(self, other: Self) -> Self {
+        Self {
+            signal: self.signal + other.signal,
+            noise: self.noise + other.noise,
         }
     }
 
@@ -236,6 +250,20 @@ impl Tally {
         }
     }
 
+    fn merged(self, next: Self) -> Self {
+        let [real, other, same] = self.boxes;
+        let [more_real, more_other, more_same] = next.boxes;
+        Self {
+            pictures: self.pictures + next.pictures,
+            has_head: self.has_head || next.has_head,
+            boxes: [real + more_real, other + more_other, same + more_same],
+            differences: self.differences + next.differences,
+            classifies: self.classifies || next.classifies,
+            same_class: self.same_class + next.same_class,
+            noise: self.noise.merged(next.noise),
+        }
+    }
+
     /// The agreement over all pictures.
     pub fn agreement(&self) -> Agreement {
         let of_pictures = |count: usize| count as f64 / self.pictures.max(1) as f64;
@@ -308,26 +336,49 @@ fn iou(a: BoundingBox, b: BoundingBox) -> f32 {
     }
 }
 
-/// The float model's answers to pictures, to compare many others with.
+/// The float model's answers to pictures, to compare others with.
+#[derive(Clone, Debug)]
 pub struct Reference {
-    answers: Vec<Answer>,
+    /// By position of the picture, ascending.
+    answers: Vec<(usize, Answer)>,
 }
 
 impl Reference {
-    /// Runs the float model.
-    pub fn new(runner: &mut Runner, pictures: &Pictures) -> Result<Self> {
-        let answers = (0..pictures.len()).map(|index| runner.run(pictures.frame(index)));
-        Ok(Self {
-            answers: answers.collect::<Result<_>>()?,
-        })
+    /// The pictures whose answers are kept: all, unless the outputs of a graph without a detection head would fill too
+    /// much memory.
+    pub(super) fn chosen(model: &Model, graph: &Graph, pictures: &Pictures) -> BTreeSet<usize> {
+        let shapes = graph.outputs.iter().map(|&id| graph.shape(id));
+        let elements: usize = shapes.map(|shape| shape.elements()).sum();
+        let fits = match detects(model) {
+            true => pictures.len(),
+            false => KEPT_ELEMENTS / elements.max(1),
+        };
+        pictures.spread(fits).collect()
+    }
+
+    pub(super) fn of(answers: Vec<(usize, Answer)>) -> Self {
+        Self { answers }
     }
 
     /// How far another model agrees on the same pictures.
-    pub fn agreement(&self, other: &mut Runner, pictures: &Pictures) -> Result<Agreement> {
-        let mut tally = Tally::default();
-        for (index, real) in self.answers.iter().enumerate() {
-            tally.add(real, &other.run(pictures.frame(index))?);
-        }
-        Ok(tally.agreement())
+    pub(super) fn agreement(
+        &self,
+        other: &Model,
+        pictures: &Pictures,
+        progress: &mut Progress<'_>,
+    ) -> Result<Agreement> {
+        let judged = share(
+            (pictures.threads(), self.answers.len()),
+            || Runner::new(other, Record::Outputs),
+            |runner, at| {
+                let (index, real) = &self.answers[at];
+                let mut tally = Tally::default();
+                tally.add(real, &runner.run(pictures.frame(*index))?);
+                Ok(tally)
+            },
+            ("comparing answers", progress),
+        )?;
+        let tallies = judged.results.into_iter();
+        Ok(tallies.fold(Tally::default(), Tally::merged).agreement())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::bias::Layer;
 use super::calibrate::Statistics;
 use super::codes::{Activations, Weights, to_codes};
 use super::histogram::Range;
@@ -99,6 +100,8 @@ pub struct Lowered {
     pub operators: Vec<Operator>,
     pub inputs: Vec<usize>,
     pub outputs: Vec<usize>,
+    /// By channel, how much more the input's codes stand for than the pictures' bytes mean; empty for no more.
+    pub input_shift: Vec<f32>,
 }
 
 /// What the model takes as its input. Outputs are real.
@@ -134,6 +137,12 @@ pub fn lower(
     input: (InputType, Range),
 ) -> Lowered {
     let scheme = Scheme::new(graph, statistics, settings, input.1);
+    let input_quant = scheme.quant(graph.inputs[0], Activations::Int8);
+    let takes_codes = matches!(input.0, InputType::UInt8 | InputType::Int8);
+    let shift = statistics.input_shift();
+    let is_shifted = takes_codes
+        && input_quant == Activations::Int8.spread(input.1)
+        && shift.iter().any(|&shift| shift != 0.0);
     let mut lowering = Lowering {
         graph,
         statistics,
@@ -141,7 +150,14 @@ pub fn lower(
         scheme,
         forms: BTreeMap::new(),
         names: BTreeSet::new(),
-        made: Lowered::default(),
+        made: Lowered {
+            input_shift: if is_shifted {
+                shift.to_vec()
+            } else {
+                Vec::new()
+            },
+            ..Lowered::default()
+        },
     };
     lowering.input(input.0);
     for (position, node) in graph.nodes.iter().enumerate() {
@@ -303,17 +319,20 @@ impl Lowering<'_> {
             .and_then(|&id| self.reals(id))
             .unwrap_or_default()
             .to_vec();
+        let layer = Layer {
+            op: &node.op,
+            shape,
+            real: values,
+            weights: &weights,
+        };
         if self.settings.bias_correction
             && let Some(observed) = self.statistics.of(node.inputs[0])
         {
-            super::bias::correct(
-                &mut bias,
-                &node.op,
-                shape,
-                values,
-                &weights,
-                &observed.means,
-            );
+            layer.correct_weights(&mut bias, &observed.means);
+        }
+        let shift = &self.made.input_shift;
+        if !shift.is_empty() && node.inputs[0] == self.graph.inputs[0] {
+            layer.correct_input(&mut bias, shift);
         }
         (weights, bias)
     }

@@ -30,6 +30,7 @@ pub mod report;
 mod sample;
 pub mod scheme;
 mod sensitivity;
+mod share;
 mod simulate;
 mod study;
 mod tflite;
@@ -38,6 +39,7 @@ use std::collections::BTreeSet;
 
 use calibrate::Statistics;
 use codes::{Activations, Granularity, WeightFormat, WeightScale};
+use judge::Reference;
 use lower::{InputType, Lowered};
 use method::Method;
 pub use pictures::Pictures;
@@ -111,6 +113,8 @@ pub struct Request {
 pub struct Quantized {
     /// The file, of the format asked for.
     pub file: Vec<u8>,
+    /// The model that the report judges: the file, or a simulation where eyas has no kernels for it.
+    pub judged: Model,
     pub report: Report,
 }
 
@@ -185,13 +189,14 @@ pub fn quantize(
     if request.format == Format::Onnx {
         onnx::check(&graph, request.mode, name)?;
     }
-    let statistics = calibrate::calibrate(&graph, name, pictures, request.method, progress)?;
+    let calibration = calibrate::calibrate(&graph, name, pictures, request.method, progress)?;
     let mut work = Work {
         name,
         pictures,
         settings: request.settings(),
         graph,
-        statistics,
+        statistics: calibration.statistics,
+        reference: calibration.reference,
     };
     let is_ranked = request.rank || matches!(request.keep, Keep::MostSensitive(1..));
     let ranking = match is_ranked {
@@ -209,12 +214,15 @@ pub fn quantize(
         Format::Tflite => tflite::write(&lowered, &metadata, name)?,
         Format::Onnx => onnx::write(&lowered, &metadata, &onnx::Interface::of(model), name)?,
     };
+    let (judged, is_measured) = judged(&work, &lowered, &file)?;
     let report = report::measure(
         report::Inputs {
             work: &work,
             method: request.method,
             lowered: &lowered,
-            file: &file,
+            model: &judged,
+            is_measured,
+            size: file.len() as u64,
             float_size: size,
             ranking,
             refinements,
@@ -222,7 +230,11 @@ pub fn quantize(
         },
         progress,
     )?;
-    Ok(Quantized { file, report })
+    Ok(Quantized {
+        file,
+        judged,
+        report,
+    })
 }
 
 /// A graph on its way to codes.
@@ -232,6 +244,7 @@ struct Work<'a> {
     settings: Settings,
     graph: Graph,
     statistics: Statistics,
+    reference: Reference,
 }
 
 /// What was done to the weights before they were quantized.
@@ -320,37 +333,71 @@ impl Work<'_> {
     /// Equalizes and corrects biases as asked, or where it helps. What helps is tried on a few pictures, with ranges
     /// that follow from them alone.
     fn refine(&mut self, request: &Request, progress: &mut Progress<'_>) -> Result<Refinements> {
+        let Request {
+            equalization,
+            bias_correction,
+            method,
+            ..
+        } = *request;
+        self.settings.bias_correction = bias_correction == Choice::On;
+        let mut refinements = Refinements {
+            equalization: equalization == Choice::On,
+            bias_correction: bias_correction == Choice::On,
+        };
+        if equalization == Choice::Auto || bias_correction == Choice::Auto {
+            self.choose(request, &mut refinements, progress)?;
+        }
+        if refinements.equalization {
+            self.graph = equalize::equalize(&self.graph, &self.statistics);
+            // The answers stay those of the graph as it was.
+            let calibration =
+                calibrate::calibrate(&self.graph, self.name, self.pictures, method, progress)?;
+            self.statistics = calibration.statistics;
+        }
+        self.settings.bias_correction = refinements.bias_correction;
+        Ok(refinements)
+    }
+
+    /// Tries what is left to choose.
+    fn choose(
+        &self,
+        request: &Request,
+        refinements: &mut Refinements,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         let few = self.pictures.sample(CHOICE_PICTURES);
         let outputs = Outputs::new(&self.graph, self.name, &few)?;
-        let (name, method) = (self.name, request.method);
         let mut settings = self.settings.clone();
-        settings.bias_correction = request.bias_correction == Choice::On;
-        let decibels = |graph: &Graph, seen: &Statistics, settings: &Settings| {
-            outputs.decibels(graph, seen, settings, name, &few)
+        let mut seen = |graph: &Graph| {
+            let seen = calibrate::calibrate(graph, self.name, &few, request.method, progress)?;
+            Ok(seen.statistics)
         };
-        let mut seen = calibrate::calibrate(&self.graph, name, &few, method, progress)?;
-        let mut best = decibels(&self.graph, &seen, &settings)?;
-        let mut equalization = false;
-        if request.equalization != Choice::Off {
-            let graph = equalize::equalize(&self.graph, &self.statistics);
-            let seen_equalized = calibrate::calibrate(&graph, name, &few, method, progress)?;
-            let equalized = decibels(&graph, &seen_equalized, &settings)?;
-            if request.equalization == Choice::On || equalized > best {
-                (best, seen, equalization) = (equalized, seen_equalized, true);
-                self.statistics =
-                    calibrate::calibrate(&graph, name, self.pictures, method, progress)?;
-                self.graph = graph;
-            }
+        let decibels = |graph: &Graph, seen: &Statistics, settings: &Settings| {
+            outputs.decibels(graph, seen, settings, self.name, &few)
+        };
+        let mut tried = Vec::new();
+        for is_equalized in [false, true] {
+            let graph = match (is_equalized, request.equalization) {
+                (true, Choice::Off) | (false, Choice::On) => continue,
+                (true, _) => equalize::equalize(&self.graph, &self.statistics),
+                (false, _) => self.graph.clone(),
+            };
+            let seen = seen(&graph)?;
+            let plain = decibels(&graph, &seen, &settings)?;
+            tried.push((plain, is_equalized, graph, seen));
         }
+        let better = tried
+            .into_iter()
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let Some((plain, is_equalized, graph, seen)) = better else {
+            return Ok(());
+        };
+        refinements.equalization = is_equalized;
         if request.bias_correction == Choice::Auto {
             settings.bias_correction = true;
-            settings.bias_correction = decibels(&self.graph, &seen, &settings)? > best;
+            refinements.bias_correction = decibels(&graph, &seen, &settings)? > plain;
         }
-        self.settings.bias_correction = settings.bias_correction;
-        Ok(Refinements {
-            equalization,
-            bias_correction: settings.bias_correction,
-        })
+        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! The pictures that a model is calibrated and judged on.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Progress;
 use super::codes::{Activations, to_codes};
 use super::histogram::Range;
+use super::{Progress, share};
 use crate::detect::{Fit, Preprocessor};
 use crate::error::{Error, Result};
 use crate::model::Normalization;
@@ -25,6 +26,7 @@ pub struct Pictures {
     /// Real value of each byte, by channel.
     tables: Vec<[f32; 256]>,
     normalization: Normalization,
+    threads: NonZeroUsize,
 }
 
 impl Pictures {
@@ -92,7 +94,20 @@ impl Pictures {
             frames,
             tables: tables(normalization, channels),
             normalization: normalization.clone(),
+            threads: share::default_threads(),
         })
+    }
+
+    /// Shares the pictures out among this many threads; the CPU's cores, at most 4, unless told. What comes of them
+    /// is the same with any number.
+    #[must_use]
+    pub fn with_threads(self, threads: NonZeroUsize) -> Self {
+        Self { threads, ..self }
+    }
+
+    /// How many threads the pictures are shared out among.
+    pub fn threads(&self) -> NonZeroUsize {
+        self.threads
     }
 
     pub fn len(&self) -> usize {
@@ -157,14 +172,41 @@ impl Pictures {
         }
     }
 
+    /// By channel, how much more the codes of an 8-bit input stand for than the pictures' bytes mean, on average over all
+    /// bytes. The bytes are the codes where they are at most one apart (as [`Preprocessor`] has it, and programs that
+    /// know no normalization), yet a mean between two bytes, such as 127.5, is no zero point. Else 0.
+    pub fn input_shift(&self) -> Vec<f32> {
+        let quant = Activations::Int8.spread(self.range());
+        let (scale, zero) = (quant.scale(), quant.zero_point() + 128);
+        let shift = |table: &[f32; 256]| {
+            let stands_for = |byte: i32| scale * (byte - zero) as f32;
+            let errors = (0..256)
+                .zip(table)
+                .map(|(byte, real)| stands_for(byte) - real);
+            let is_near = errors.clone().all(|error| error.abs() <= 1.5 * scale);
+            if is_near {
+                errors.sum::<f32>() / 256.0
+            } else {
+                0.0
+            }
+        };
+        self.tables.iter().map(shift).collect()
+    }
+
+    /// Positions spread evenly over all, at most `count` and at least one.
+    pub fn spread(&self, count: usize) -> impl Iterator<Item = usize> {
+        let (count, all) = (count.clamp(1, self.len()), self.len());
+        (0..count).map(move |at| at * all / count)
+    }
+
     /// Pictures spread evenly over all, at most `count`.
     pub fn sample(&self, count: usize) -> Self {
-        let count = count.clamp(1, self.len());
-        let chosen = (0..count).map(|at| at * self.len() / count);
+        let chosen = self.spread(count);
         Self {
             frames: chosen.map(|index| self.frames[index].clone()).collect(),
             tables: self.tables.clone(),
             normalization: self.normalization.clone(),
+            threads: self.threads,
         }
     }
 }
@@ -183,25 +225,42 @@ fn tables(normalization: &Normalization, channels: usize) -> Vec<[f32; 256]> {
 mod tests {
     use super::*;
 
-    fn pictures(mean: f32, std: f32) -> Pictures {
+    fn pictures(mean: &[f32], std: &[f32]) -> Pictures {
         let normalization = Normalization {
-            mean: vec![mean],
-            std: vec![std],
+            mean: mean.to_vec(),
+            std: std.to_vec(),
         };
         Pictures {
             frames: Vec::new(),
             tables: tables(&normalization, 3),
             normalization,
+            threads: NonZeroUsize::MIN,
         }
     }
 
     #[test]
     fn bytes_midway_between_codes_get_a_wider_range() {
-        let midway = pictures(127.5, 127.5);
+        let midway = pictures(&[127.5], &[127.5]);
         assert_eq!(midway.input_range().max, WIDENED);
         for (mean, std) in [(0.0, 255.0), (127.0, 128.0), (0.0, 1.0)] {
-            let exact = pictures(mean, std);
+            let exact = pictures(&[mean], &[std]);
             assert_eq!(exact.input_range(), exact.range(), "{mean} {std}");
         }
+    }
+
+    #[test]
+    fn a_mean_between_two_bytes_shifts_the_codes() {
+        let near = |mean: &[f32], std: &[f32], expected: f32| {
+            let found = pictures(mean, std).input_shift();
+            assert!(
+                found.iter().all(|shift| (shift - expected).abs() < 1e-5),
+                "{found:?}"
+            );
+        };
+        near(&[127.5], &[127.5], 0.5 / 127.5);
+        near(&[127.0], &[128.0], 0.0);
+        near(&[0.0], &[255.0], 0.0);
+        // These bytes go through a table.
+        near(&[123.7, 116.3, 103.5], &[58.4, 57.1, 57.4], 0.0);
     }
 }

@@ -250,7 +250,7 @@ mod tests {
     }
 
     /// A convolution of one channel to two, times (2, 3), plus (5, 7), then ReLU6.
-    fn normalized() -> Model {
+    fn normalized() -> Graph {
         let conv = Conv2d {
             stride: [1, 1],
             dilation: [1, 1],
@@ -258,7 +258,7 @@ mod tests {
             activation: Activation::None,
         };
         let picture = |name: &str| value(name, &[1, 1, 1, 2], None);
-        let graph = Graph {
+        Graph {
             values: vec![
                 value("x", &[1, 1, 1, 1], None),
                 value("w", &[2, 1, 1, 1], Some(&[10.0, 100.0])),
@@ -277,13 +277,16 @@ mod tests {
             ],
             inputs: vec![ValueId(0)],
             outputs: vec![ValueId(7)],
-        };
-        Model::of_graph("m", graph, Metadata::default())
+        }
+    }
+
+    fn prepared(graph: Graph) -> Graph {
+        prepare(&Model::of_graph("m", graph, Metadata::default())).unwrap()
     }
 
     #[test]
     fn batch_normalization_is_folded() {
-        let graph = prepare(&normalized()).unwrap();
+        let graph = prepared(normalized());
         let [node] = &graph.nodes[..] else {
             panic!("{:?}", graph.nodes)
         };
@@ -298,9 +301,7 @@ mod tests {
 
     #[test]
     fn values_get_names_of_their_own() {
-        let Program::Graph(mut graph) = normalized().program else {
-            panic!()
-        };
+        let mut graph = normalized();
         name_values(&mut graph);
         let names: Vec<&str> = graph
             .values
@@ -312,13 +313,9 @@ mod tests {
 
     #[test]
     fn what_others_read_is_not_folded() {
-        let mut model = normalized();
-        let Program::Graph(graph) = &mut model.program else {
-            panic!()
-        };
+        let mut graph = normalized();
         graph.outputs.push(ValueId(2));
-        let graph = prepare(&model).unwrap();
-        assert_eq!(graph.nodes.len(), 4);
+        assert_eq!(prepared(graph).nodes.len(), 4);
     }
 
     #[test]

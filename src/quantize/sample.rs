@@ -30,6 +30,8 @@ pub(super) fn settings(mode: Mode) -> Settings {
 pub(super) struct Sample {
     pub graph: Graph,
     seen: Vec<Option<Observed>>,
+    /// How much more the input's codes stand for than they should.
+    pub input_shift: f32,
 }
 
 impl Sample {
@@ -125,7 +127,7 @@ impl Sample {
         for observed in seen.iter_mut().flatten() {
             observed.range = observed.histogram.range();
         }
-        Statistics::of_values(seen)
+        Statistics::of_values(seen, vec![self.input_shift])
     }
 
     /// The quantized graph, with an input from -1 to 1.

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::calibrate::Statistics;
 use super::codes::{Activations, WeightFormat};
 use super::histogram::Range;
+use super::method::Method;
+use super::simulate::only_moves;
 use crate::graph::{Activation, Graph, Node, Op, ValueId};
 use crate::tensor::{QuantParams, TensorData};
 
@@ -113,6 +115,48 @@ fn has_fixed_range(op: &Op) -> bool {
     matches!(op, Op::Logistic | Op::Softmax { .. })
 }
 
+/// No limit.
+const EVERYTHING: Range = Range {
+    min: f32::NEG_INFINITY,
+    max: f32::INFINITY,
+};
+
+/// The part of a value's range that makes a difference to the 8-bit nodes that read it; empty for what only moving nodes
+/// read, which have the same scale as what they make.
+///
+/// Below `-ln 511` a sigmoid is less than half a code, 1/512, and above `ln 511` more than 1 less that; a hard swish is 0
+/// below -3. Of the boxes that detection post-processing reads the far ends, where anchors see nothing, are given up for
+/// finer steps: theirs is the range of least squared error.
+fn limit(graph: &Graph, statistics: &Statistics, nodes: &[Arithmetic], id: ValueId) -> Range {
+    let is_int8 = |arithmetic: &Arithmetic| *arithmetic == Arithmetic::Integer(Activations::Int8);
+    let mut pairs = graph.nodes.iter().zip(nodes);
+    let is_made_in_int8 = pairs
+        .clone()
+        .any(|(node, arithmetic)| node.outputs.contains(&id) && is_int8(arithmetic));
+    let readers = pairs.clone().filter(|(node, _)| node.inputs.contains(&id));
+    let is_read = pairs.any(|(node, _)| node.inputs.contains(&id));
+    if !is_read || graph.outputs.contains(&id) {
+        return EVERYTHING;
+    }
+    let matters = |(node, arithmetic): (&Node, &Arithmetic)| match &node.op {
+        Op::Logistic if is_int8(arithmetic) => Range {
+            min: -(511f32.ln()),
+            max: 511f32.ln(),
+        },
+        Op::HardSwish if is_int8(arithmetic) => Range {
+            min: -3.0,
+            ..EVERYTHING
+        },
+        Op::DetectionPostProcess(_) if is_made_in_int8 && node.inputs[0] == id => {
+            let seen = statistics.of(id);
+            seen.map_or(EVERYTHING, |seen| Method::Mse.range(&seen.histogram))
+        }
+        op if is_int8(arithmetic) && only_moves(op) => Range::default(),
+        _ => EVERYTHING,
+    };
+    readers.map(matters).fold(Range::default(), Range::union)
+}
+
 /// How each node computes and which range the codes of each value are spread over.
 #[derive(Clone, Debug)]
 pub struct Scheme {
@@ -129,8 +173,8 @@ enum Spread {
 }
 
 impl Scheme {
-    /// Takes the ranges that calibration chose, or for 16-bit activations all that it saw; `input` is the range of the graph's only input. Values that share a scale
-    /// get the range that holds all of theirs.
+    /// Takes the ranges that calibration chose, or for 16-bit activations all that it saw; `input` is the range of the
+    /// graph's only input. Values that share a scale get the range that holds all of theirs, as far as it matters.
     pub fn new(graph: &Graph, statistics: &Statistics, settings: &Settings, input: Range) -> Self {
         let nodes: Vec<Arithmetic> = graph
             .nodes
@@ -162,6 +206,11 @@ impl Scheme {
             }
         }
         let roots: Vec<usize> = (0..graph.values.len()).map(|id| groups.root(id)).collect();
+        let mut limits = vec![Range::default(); graph.values.len()];
+        for (id, &root) in roots.iter().enumerate() {
+            let limit = limit(graph, statistics, &nodes, ValueId(id));
+            limits[root] = limits[root].union(limit);
+        }
         let mut unions = vec![Range::default(); graph.values.len()];
         let mut is_unit_group = vec![true; graph.values.len()];
         for (id, &root) in roots.iter().enumerate() {
@@ -170,7 +219,7 @@ impl Scheme {
         }
         let spread = |id: usize| match is_unit[id] || is_unit_group[roots[id]] {
             true => Spread::Unit,
-            false => Spread::Range(unions[roots[id]]),
+            false => Spread::Range(unions[roots[id]].intersection(limits[roots[id]])),
         };
         Self {
             nodes,
@@ -207,5 +256,51 @@ impl Groups {
     fn join(&mut self, a: usize, b: usize) {
         let (a, b) = (self.root(a), self.root(b));
         self.0[a.max(b)] = a.min(b);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lower::{Element, InputType};
+    use super::super::sample::{Sample, settings};
+    use super::*;
+
+    /// The scale of the value `y`, a convolution's result from -20 to 2 that `op` reads.
+    fn scale_before(op: Op, is_output: bool) -> f32 {
+        let mut sample = Sample::default();
+        let x = sample.input(&[1, 1, 1, 1]);
+        let y = sample.conv(x, &[1.0], &[0.0], Activation::None, "y");
+        let flat = sample.node(Op::Reshape, &[y], &[1, 1], "flat");
+        let z = sample.node(op, &[flat], &[1, 1], "z");
+        for id in [y, flat, z] {
+            sample.observe(id, &[-20.0, 2.0]);
+        }
+        sample.output(z);
+        if is_output {
+            sample.output(y);
+        }
+        let lowered = sample.lower(&settings(Mode::Static(Activations::Int8)), InputType::Int8);
+        let y = lowered
+            .tensors
+            .iter()
+            .find(|tensor| tensor.name == "y" && tensor.element == Element::I8);
+        y.and_then(|tensor| tensor.quant.as_ref()).unwrap().scale()
+    }
+
+    #[test]
+    fn what_saturates_afterwards_gets_no_codes() {
+        let whole = 22.0 / 255.0;
+        let near = |a: f32, b: f32| (a - b).abs() < 1e-6;
+        assert!(near(
+            scale_before(Op::Logistic, false),
+            (511f32.ln() + 2.0) / 255.0
+        ));
+        assert!(near(scale_before(Op::HardSwish, false), 5.0 / 255.0));
+        assert!(near(
+            scale_before(Op::Activation(Activation::Relu), false),
+            whole
+        ));
+        // Others see it.
+        assert!(near(scale_before(Op::Logistic, true), whole));
     }
 }

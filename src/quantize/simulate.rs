@@ -2,7 +2,7 @@
 
 use super::lower::{Constant, Element, Lowered, Tensor};
 use crate::graph::{Activation, FakeQuantize, Graph, Node, Op, Value, ValueId};
-use crate::tensor::{DType, QuantParams, TensorData, TensorInfo};
+use crate::tensor::{DType, QuantParams, Shape, TensorData, TensorInfo};
 
 /// The float graph that computes with the codes' real values: weights are what their codes stand for, and every
 /// activation of codes is rounded to its grid. Real kernels differ by the rounding of intermediate sums alone.
@@ -16,13 +16,10 @@ pub fn simulate(lowered: &Lowered) -> Graph {
         let id = match grid(&lowered.tensors[input]) {
             None => ValueId(input),
             Some(grid) => {
-                let real = twin(&mut graph, input);
-                push(
-                    &mut graph,
-                    Op::FakeQuantize(grid),
-                    vec![real],
-                    vec![ValueId(input)],
-                );
+                let real = twin(&mut graph, input, "unrounded");
+                let shifted = shifted(&mut graph, real, &lowered.input_shift);
+                let code = vec![ValueId(input)];
+                push(&mut graph, Op::FakeQuantize(grid), vec![shifted], code);
                 real
             }
         };
@@ -48,7 +45,7 @@ pub fn simulate(lowered: &Lowered) -> Graph {
                 for (&output, grid) in operator.outputs.iter().zip(grids) {
                     match grid {
                         Some(grid) if rounds => {
-                            let raw = twin(&mut graph, output);
+                            let raw = twin(&mut graph, output, "unrounded");
                             roundings.push((*grid, raw, ValueId(output)));
                             outputs.push(raw);
                         }
@@ -80,7 +77,7 @@ fn dequantize(graph: &mut Graph, input: ValueId, output: usize) {
 }
 
 /// Whether every result is one of the inputs, and so on the grid already.
-fn only_moves(op: &Op) -> bool {
+pub(super) fn only_moves(op: &Op) -> bool {
     matches!(
         op,
         Op::Concat { .. }
@@ -108,11 +105,32 @@ fn push(graph: &mut Graph, op: Op, inputs: Vec<ValueId>, outputs: Vec<ValueId>) 
 }
 
 /// A value of the same shape under another name.
-fn twin(graph: &mut Graph, of: usize) -> ValueId {
+fn twin(graph: &mut Graph, of: usize, suffix: &str) -> ValueId {
     let mut value = graph.values[of].clone();
-    value.info.name += "/unrounded";
+    value.info.name = format!("{}/{suffix}", value.info.name);
     graph.values.push(value);
     ValueId(graph.values.len() - 1)
+}
+
+/// The picture as its bytes say it when they are the codes; `shift` is by channel, empty for none.
+fn shifted(graph: &mut Graph, picture: ValueId, shift: &[f32]) -> ValueId {
+    if shift.is_empty() {
+        return picture;
+    }
+    let result = twin(graph, picture.0, "shifted");
+    let mut value = graph.values[result.0].clone();
+    value.info.name += "/by";
+    value.info.shape = Shape::from([1, 1, 1, shift.len()]);
+    value.data = Some(TensorData::F32(shift.to_vec()));
+    graph.values.push(value);
+    let by = ValueId(graph.values.len() - 1);
+    push(
+        graph,
+        Op::Add(Activation::None),
+        vec![picture, by],
+        vec![result],
+    );
+    result
 }
 
 /// The grid of an activation of codes.
@@ -168,6 +186,21 @@ mod tests {
     use super::super::sample::{Sample, settings};
     use super::super::scheme::Mode;
     use super::*;
+
+    #[test]
+    fn bytes_that_are_codes_are_simulated_with_their_shift() {
+        let mut sample = Sample::default();
+        let x = sample.input(&[1, 1, 1, 1]);
+        let y = sample.conv(x, &[1.0], &[0.0], Activation::None, "y");
+        sample.observe(y, &[-1.0, 1.0]);
+        sample.output(y);
+        sample.input_shift = 1.0 / 255.0;
+        let lowered = sample.lower(&settings(Mode::Static(Activations::Int8)), InputType::UInt8);
+        let graph = simulate(&lowered);
+        graph.validate("simulated").unwrap();
+        let names: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+        assert_eq!(names[..2], ["ADD", "FAKE_QUANT"]);
+    }
 
     #[test]
     fn activations_are_rounded_and_weights_are_their_codes() {

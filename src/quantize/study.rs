@@ -2,15 +2,13 @@
 
 use serde::Serialize;
 
-use super::Progress;
-use super::calibrate::Statistics;
 use super::codes::{Activations, Granularity, WeightFormat, WeightScale};
-use super::judge::{Agreement, Record, Reference, Runner};
+use super::judge::{Agreement, Runner};
 use super::lower::{InputType, lower};
-use super::pictures::Pictures;
 use super::scheme::{Mode, Settings};
 use super::sensitivity::Outputs;
 use super::simulate::simulate;
+use super::{LAYER_PICTURES, Progress, Work};
 use crate::error::Result;
 use crate::graph::Graph;
 
@@ -30,18 +28,17 @@ pub struct Level {
 }
 
 /// Simulates weights of 16, 8, 4, 2 and 1 bit with activations of 16 and 8 bits. Weights of 4 bits and fewer have the
-/// scale of least error.
-pub fn study(
-    graph: &Graph,
-    statistics: &Statistics,
-    settings: &Settings,
-    name: &str,
-    pictures: &Pictures,
-    progress: &mut Progress<'_>,
-) -> Result<Vec<Level>> {
-    let outputs = Outputs::new(graph, name, pictures)?;
-    let mut float = Runner::of_graph(graph, name, pictures, Record::Outputs)?;
-    let reference = Reference::new(&mut float, pictures)?;
+/// scale of least error. Agreement is over all pictures of the reference, noise over a few.
+pub(super) fn study(work: &Work<'_>, progress: &mut Progress<'_>) -> Result<Vec<Level>> {
+    let Work {
+        graph,
+        statistics,
+        name,
+        pictures,
+        ..
+    } = work;
+    let few = pictures.sample(LAYER_PICTURES);
+    let outputs = Outputs::new(graph, name, &few)?;
     let weights = weight_count(graph);
     let mut levels = Vec::new();
     for activations in [Activations::Int16, Activations::Int8] {
@@ -49,7 +46,7 @@ pub fn study(
             progress.step("simulating levels", levels.len(), 2 * WEIGHT_BITS.len());
             let scale = match weight_bits {
                 0..=4 => WeightScale::LeastError,
-                _ => settings.weights.scale,
+                _ => work.settings.weights.scale,
             };
             let level = Settings {
                 mode: Mode::Static(activations),
@@ -58,16 +55,13 @@ pub fn study(
                     granularity: Granularity::PerChannel,
                     scale,
                 },
-                ..settings.clone()
+                ..work.settings.clone()
             };
-            let lowered = lower(
-                graph,
-                statistics,
-                &level,
-                (InputType::Float32, pictures.range()),
-            );
-            let simulated = simulate(&lowered);
-            let mut runner = Runner::of_graph(&simulated, name, pictures, Record::Outputs)?;
+            let input = (InputType::Float32, pictures.range());
+            let simulated = simulate(&lower(graph, statistics, &level, input));
+            let model = Runner::model_of(&simulated, name, pictures);
+            let mut quiet = |_: &str, _: usize, _: usize| {};
+            let mut quiet = Progress(&mut quiet);
             levels.push(Level {
                 weight_bits,
                 activation_bits: match activations {
@@ -75,8 +69,8 @@ pub fn study(
                     Activations::Int16 => 16,
                 },
                 weight_bytes: (weights * u64::from(weight_bits)).div_ceil(8),
-                decibels: outputs.decibels(graph, statistics, &level, name, pictures)?,
-                agreement: reference.agreement(&mut runner, pictures)?,
+                decibels: outputs.decibels(graph, statistics, &level, name, &few)?,
+                agreement: work.reference.agreement(&model, pictures, &mut quiet)?,
             });
         }
     }

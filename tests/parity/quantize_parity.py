@@ -1,7 +1,8 @@
 """Files that `eyas quantize` writes, in LiteRT.
 
 Every mode is written from one float model and run in LiteRT on pictures. The outputs before detection post-processing, or
-the model's outputs, must be as close to those of the float model as the mode allows. Exit code 1 if a bound is broken.
+the model's outputs, must be as close to those of the float model as the mode allows. Where the model detects and eyas runs
+the file, eyas must find in it what LiteRT finds, as `detect_parity.py` has it. Exit code 1 if a bound is broken.
 """
 
 import argparse
@@ -14,7 +15,9 @@ import numpy as np
 
 import litert
 import split_ops
-from detections import POST_PROCESS, stretched, to_input
+from detect_parity import BOX_TOLERANCE, POSSIBLE, SCORE_TOLERANCE, compare, prepare
+from detections import POST_PROCESS, LiteRtDetector, from_eyas, post_process_outputs, stretched, to_input
+from eyas_cli import EyasError, detect
 
 # Flags, and the least signal-to-quantization-noise ratio in dB that outputs have.
 CASES = [
@@ -58,6 +61,25 @@ def decibels(real, other):
     return float(np.mean(ratios))
 
 
+def same_objects(eyas, path, pictures):
+    """In words, whether eyas and LiteRT find the same in a file; and whether that is good."""
+    if post_process_outputs(path.read_bytes()) is None:
+        return "-", True
+    detector = LiteRtDetector(path)
+    with tempfile.TemporaryDirectory() as folder:
+        files, pixels = prepare(pictures, detector, Path(folder))
+        try:
+            answers = detect(eyas, path, files, POSSIBLE)
+        except EyasError as error:
+            return "not run by eyas", "int16" in str(error)
+    judged = [compare(from_eyas(answer, detector.width, detector.height), detector.detect(data))
+              for answer, data in zip(answers, pixels)]
+    complaints = sum(len(complaints) for *_, complaints in judged)
+    score, box = (max(one[position] for one in judged) for position in (1, 2))
+    text = f"{sum(one[0] for one in judged)}, {complaints} missed, scores {score:.4f}, edges {box:.4f} apart"
+    return text, not complaints and score <= SCORE_TOLERANCE and box <= BOX_TOLERANCE
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--eyas", required=True, type=Path, help="the eyas binary")
@@ -68,7 +90,7 @@ def main():
     pictures = sorted(path for path in arguments.calibrate.iterdir() if path.suffix in (".jpg", ".png"))[:arguments.pictures]
     real = answers(arguments.model, pictures)
     bad = False
-    print("| flags | bytes | SQNR in LiteRT, dB | bound | verdict |\n|---|---|---|---|---|")
+    print("| flags | bytes | SQNR in LiteRT, dB | bound | objects in eyas and LiteRT | verdict |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "quantized.tflite"
         for flags, bound in CASES:
@@ -76,10 +98,11 @@ def main():
                        "--pictures", str(arguments.pictures), *flags.split()]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             found = decibels(real, answers(made, pictures))
-            good = found >= bound
+            objects, same = same_objects(arguments.eyas, made, pictures)
+            good = found >= bound and same
             bad = bad or not good
             size = made.stat().st_size
-            print(f"| {flags or 'defaults'} | {size} | {found:.1f} | {bound} | {'ok' if good else 'TOO FAR'} |", flush=True)
+            print(f"| {flags or 'defaults'} | {size} | {found:.1f} | {bound} | {objects} | {'ok' if good else 'TOO FAR'} |", flush=True)
     sys.exit(1 if bad else 0)
 
 

@@ -10,18 +10,47 @@ use crate::cli::progress::Progress;
 use crate::dataset::{Dataset, Form, Image, Keep, Rect};
 use crate::detect::{BoundingBox, Detection, Detector};
 use crate::error::{Error, Result};
-use crate::eval::classes::ClassMap;
+use crate::eval::classes::{ClassMap, Renames};
 use crate::eval::{Counts, Found, Truth, coco, voc};
 use crate::model::labels::Labels;
 use crate::source::{Frame, read_picture};
 
 /// A model, and what it finds.
-struct Run {
+pub(super) struct Run {
     name: String,
     detector: Detector,
     classes: ClassMap,
-    found: Vec<Found>,
+    pub found: Vec<Found>,
     inference: Duration,
+}
+
+impl Run {
+    /// A model that has found nothing yet; `names` are the classes of the data set.
+    pub fn new(
+        name: String,
+        detector: Detector,
+        names: &[String],
+        renames: &Renames,
+    ) -> Result<Self> {
+        let labels = label_names(detector.labels(), names.len());
+        let classes = ClassMap::new(&labels, names, renames)?;
+        for warning in classes.warnings() {
+            log::warn!("{name}: {warning}");
+        }
+        Ok(Self {
+            name,
+            detector,
+            classes,
+            found: Vec::new(),
+            inference: Duration::ZERO,
+        })
+    }
+}
+
+/// Names of the classes of a data set.
+pub(super) fn class_names(dataset: &Dataset) -> Vec<String> {
+    let classes = dataset.classes.iter();
+    classes.map(|class| class.name.clone()).collect()
 }
 
 pub(super) fn run(args: &Args, models: &[ModelArgs]) -> Result<()> {
@@ -71,7 +100,7 @@ pub(super) fn run(args: &Args, models: &[ModelArgs]) -> Result<()> {
 
 /// What has to be found. Crowds are COCO's; what is difficult is optional in VOC data sets only, since COCO's own
 /// programs know no such thing.
-fn truths(dataset: &Dataset) -> Vec<Truth> {
+pub(super) fn truths(dataset: &Dataset) -> Vec<Truth> {
     let mut truths = Vec::with_capacity(dataset.object_count());
     for (index, image) in dataset.images.iter().enumerate() {
         truths.extend(image.objects.iter().map(|object| Truth {
@@ -92,30 +121,13 @@ fn truths(dataset: &Dataset) -> Vec<Truth> {
 }
 
 fn load(args: &Args, models: &[ModelArgs], dataset: &Dataset) -> Result<Vec<Run>> {
-    let renames = super::renames(args)?;
-    let names: Vec<String> = dataset
-        .classes
-        .iter()
-        .map(|class| class.name.clone())
-        .collect();
+    let renames = super::renames(args.class_map.as_deref())?;
+    let names = class_names(dataset);
     let load = |model: &ModelArgs| -> Result<Run> {
         let loaded = load_detector(model, Work::Stills)?;
-        let classes = ClassMap::new(
-            &label_names(loaded.detector.labels(), names.len()),
-            &names,
-            &renames,
-        )?;
-        for warning in classes.warnings() {
-            log::warn!("{}: {warning}", loaded.model_name);
-        }
-        Ok(Run {
-            name: loaded.model_name,
-            // What the model itself answers is judged.
-            detector: loaded.detector.with_agnostic_nms(false),
-            classes,
-            found: Vec::new(),
-            inference: Duration::ZERO,
-        })
+        // What the model itself answers is judged.
+        let detector = loaded.detector.with_agnostic_nms(false);
+        Run::new(loaded.model_name, detector, &names, &renames)
     };
     let runs: Vec<Run> = models.iter().map(load).collect::<Result<_>>()?;
     let threshold = runs.first().map(|run| run.detector.threshold().get());
@@ -138,7 +150,7 @@ pub(super) fn label_names(labels: &Labels, unnamed: usize) -> Vec<Option<String>
 }
 
 /// Runs every model on every picture, which is read once.
-fn detect(runs: &mut [Run], dataset: &Dataset) -> Result<()> {
+pub(super) fn detect(runs: &mut [Run], dataset: &Dataset) -> Result<()> {
     let mut progress = Progress::new("evaluating picture", dataset.images.len());
     for (index, image) in dataset.images.iter().enumerate() {
         let frame = read(dataset, image)?;

@@ -10,16 +10,44 @@ use crate::cli::load::{ModelArgs, Work};
 use crate::cli::print;
 use crate::cli::progress::Progress;
 use crate::error::{Error, Result};
-use crate::eval::classes::ClassMap;
+use crate::eval::classes::{ClassMap, Renames};
 use crate::eval::top_k::{Accuracy, Classifier};
+use crate::model::labels::Labels;
 use crate::source::read_picture;
 
 /// A model, and the places of the right classes.
-struct Run {
+pub(super) struct Run {
     name: String,
     classifier: Classifier,
     classes: ClassMap,
     places: Vec<usize>,
+}
+
+impl Run {
+    /// A model that has classified nothing yet; `names` are the classes of the data set.
+    pub fn new(
+        name: String,
+        classifier: Classifier,
+        labels: &Labels,
+        (names, renames): (&[String], &Renames),
+    ) -> Result<Self> {
+        let labels = label_names(labels, classifier.classes());
+        let classes = ClassMap::new(&labels, names, renames)?;
+        for warning in classes.warnings() {
+            log::warn!("{name}: {warning}");
+        }
+        Ok(Self {
+            name,
+            classifier,
+            classes,
+            places: Vec::new(),
+        })
+    }
+
+    /// How often it was right.
+    pub fn accuracy(&self) -> Accuracy {
+        Accuracy::of(&self.places, self.classifier.classes())
+    }
 }
 
 #[derive(Serialize)]
@@ -41,40 +69,18 @@ pub(super) fn run(
         )));
     }
     let (names, pictures) = listed(folders, args.limit);
-    let renames = super::renames(args)?;
+    let renames = super::renames(args.class_map.as_deref())?;
     let load = |flags: &ModelArgs| -> Result<Run> {
         let loaded = flags.load(Work::Stills)?;
         let model = loaded.model;
         let classifier = Classifier::new(loaded.engine, &model)?;
-        let labels = label_names(&loaded.labels, classifier.classes());
-        let classes = ClassMap::new(&labels, &names, &renames)?;
-        for warning in classes.warnings() {
-            log::warn!("{}: {warning}", model.name);
-        }
-        Ok(Run {
-            name: model.name,
-            classifier,
-            classes,
-            places: Vec::new(),
-        })
+        Run::new(model.name, classifier, &loaded.labels, (&names, &renames))
     };
     let mut runs: Vec<Run> = models.iter().map(load).collect::<Result<_>>()?;
-    let mut progress = Progress::new("classifying picture", pictures.len());
-    for (path, class) in &pictures {
-        let frame = read_picture(path)?;
-        for run in &mut runs {
-            let place = run.classifier.place(&frame, *class, &run.classes)?;
-            run.places.push(place);
-        }
-        progress.step();
-    }
-    drop(progress);
+    classify(&mut runs, &pictures)?;
     let rows: Vec<(String, Accuracy)> = runs
         .into_iter()
-        .map(|run| {
-            let accuracy = Accuracy::of(&run.places, run.classifier.classes());
-            (run.name, accuracy)
-        })
+        .map(|run| (run.name.clone(), run.accuracy()))
         .collect();
     print(&if args.json {
         to_json(&rows)?
@@ -83,9 +89,23 @@ pub(super) fn run(
     })
 }
 
+/// Runs every model on every picture, which is read once.
+pub(super) fn classify(runs: &mut [Run], pictures: &[(PathBuf, usize)]) -> Result<()> {
+    let mut progress = Progress::new("classifying picture", pictures.len());
+    for (path, class) in pictures {
+        let frame = read_picture(path)?;
+        for run in &mut *runs {
+            let place = run.classifier.place(&frame, *class, &run.classes)?;
+            run.places.push(place);
+        }
+        progress.step();
+    }
+    Ok(())
+}
+
 /// Names of the classes, and the pictures each with the position of its class; of the pictures at most `limit`, as
 /// many of each class as of any other while there are.
-fn listed(
+pub(super) fn listed(
     folders: Vec<(String, Vec<PathBuf>)>,
     limit: Option<u64>,
 ) -> (Vec<String>, Vec<(PathBuf, usize)>) {

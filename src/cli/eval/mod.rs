@@ -2,10 +2,11 @@
 
 mod boxes;
 mod folders;
+pub(super) mod pair;
 mod results;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::dataset::DatasetArgs;
 use super::load::{self, ModelArgs};
@@ -110,8 +111,8 @@ fn models(args: &Args) -> Result<Vec<ModelArgs>> {
     Ok(names.into_iter().enumerate().map(model).collect())
 }
 
-fn renames(args: &Args) -> Result<Renames> {
-    let Some(path) = &args.class_map else {
+fn renames(class_map: Option<&Path>) -> Result<Renames> {
+    let Some(path) = class_map else {
         return Ok(Renames::default());
     };
     let name = path.display().to_string();

@@ -183,3 +183,37 @@ fn bias_correction_takes_the_mean_error_off() {
         "{bias:?}"
     );
 }
+
+#[test]
+fn what_the_bytes_are_shifted_by_is_taken_off_the_bias() {
+    let mut sample = Sample::default();
+    let x = sample.input(&[1, 1, 1, 1]);
+    let y = sample.conv(x, &[1.0, -0.5], &[0.25, 0.25], Activation::None, "y");
+    sample.output(y);
+    sample.observe(y, &[-1.0, 1.0]);
+    sample.input_shift = 1.0 / 255.0;
+    let bias_of = |input: InputType| -> Vec<f64> {
+        let lowered = sample.lower(&settings(Mode::Static(Activations::Int8)), input);
+        let bias = tensor(&lowered, "y/bias");
+        let (Some(Constant::Codes(codes)), Some(quant)) = (&bias.data, &bias.quant) else {
+            panic!()
+        };
+        let real = codes.iter().zip(&quant.scales);
+        real.map(|(&code, &scale)| code as f64 * f64::from(scale))
+            .collect()
+    };
+    let near = |found: Vec<f64>, expected: [f64; 2]| {
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-4),
+            "{found:?}"
+        );
+    };
+    near(bias_of(InputType::Float32), [0.25, 0.25]);
+    near(
+        bias_of(InputType::UInt8),
+        [0.25 - 1.0 / 255.0, 0.25 + 0.5 / 255.0],
+    );
+}

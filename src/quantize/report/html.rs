@@ -75,6 +75,10 @@ fn summary(page: &mut String, report: &Report) {
         ),
     };
     row(page, "Speed", &speed);
+    if let Some(labelled) = &report.labelled {
+        let text = format!("{} ({})", labelled.describe(), labelled.data);
+        row(page, "Accuracy", &text);
+    }
     if let Some(difference) = report.agreement.confidence_difference {
         row(
             page,

@@ -7,17 +7,21 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::histogram::Range;
-use super::judge::{Agreement, Measure, Record, Runner, Tally};
+use super::judge::{Agreement, Measure, Record, Runner};
 use super::lower::{Lowered, Tensor};
 use super::method::Method;
 use super::scheme::Mode;
 use super::sensitivity::{Sensitivity, layer_noise};
 use super::study::{Level, study};
-use super::{LAYER_PICTURES, Progress, Refinements, Work, activation_bits, judged};
+use super::{LAYER_PICTURES, Progress, Refinements, Work, activation_bits};
 use crate::error::Result;
+use crate::model::Model;
 
 /// Columns of a plotted histogram.
 const COLUMNS: usize = 48;
+
+/// Pictures that inferences are timed on.
+const TIMED_PICTURES: usize = 20;
 
 /// Everything that is known of a quantization.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +42,9 @@ pub struct Report {
     pub quantized_bytes: u64,
     pub speed: Speed,
     pub agreement: Agreement,
+    /// What both models score on a labelled data set, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<Labelled>,
     /// Whether eyas ran the file itself; else its arithmetic was simulated.
     pub is_measured: bool,
     pub layers: Vec<Layer>,
@@ -45,6 +52,59 @@ pub struct Report {
     pub sensitivity: Vec<Sensitivity>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub study: Vec<Level>,
+}
+
+/// What two models score on labelled pictures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Labelled {
+    /// The data set, as the user named it.
+    pub data: String,
+    pub pictures: usize,
+    pub float: Scores,
+    pub quantized: Scores,
+}
+
+/// Figures of one model, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Scores {
+    /// COCO mAP over IoU 0.50 to 0.95, and at 0.50.
+    Detections { map: f64, map_50: f64 },
+    /// The share of pictures whose right class is the first, or among the first five.
+    Classes {
+        top_1: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        top_5: Option<f64>,
+    },
+}
+
+impl Scores {
+    /// The figure that a loss is judged by.
+    fn main(self) -> f64 {
+        match self {
+            Self::Detections { map, .. } => map,
+            Self::Classes { top_1, .. } => top_1,
+        }
+    }
+}
+
+impl Labelled {
+    /// What changed, in words.
+    fn describe(&self) -> String {
+        let change = match (self.float, self.quantized) {
+            (
+                Scores::Detections { map, map_50 },
+                Scores::Detections {
+                    map: quantized,
+                    map_50: quantized_50,
+                },
+            ) => format!(
+                "mAP .50:.95 {map:.4} to {quantized:.4}, .50 {map_50:.4} to {quantized_50:.4}"
+            ),
+            (float, quantized) => format!("top-1 {:.4} to {:.4}", float.main(), quantized.main()),
+        };
+        format!("{change} on {} labelled pictures", self.pictures)
+    }
 }
 
 /// Median time of one inference on one thread of this machine.
@@ -81,7 +141,11 @@ pub(super) struct Inputs<'a, 'w> {
     pub work: &'a Work<'w>,
     pub method: Method,
     pub lowered: &'a Lowered,
-    pub file: &'a [u8],
+    pub model: &'a Model,
+    /// Whether the model is the file; else it simulates it.
+    pub is_measured: bool,
+    /// Bytes of the file.
+    pub size: u64,
     pub float_size: u64,
     pub ranking: Vec<Sensitivity>,
     pub refinements: Refinements,
@@ -93,23 +157,15 @@ pub(super) fn measure(inputs: Inputs<'_, '_>, progress: &mut Progress<'_>) -> Re
     let Inputs {
         work,
         lowered,
-        file,
+        model,
+        is_measured,
         ..
     } = inputs;
-    let (model, is_measured) = judged(work, lowered, file)?;
-    let (agreement, speed) = compare(&model, is_measured, work, progress)?;
-    let mut keeping = Runner::new(&model, Record::Everything)?;
-    let few = work.pictures.sample(LAYER_PICTURES);
-    let layers = layers(work, lowered, &mut keeping, &few, progress)?;
+    let agreement = work.reference.agreement(model, work.pictures, progress)?;
+    let speed = time(model, is_measured, work, progress)?;
+    let layers = layers(work, lowered, model, progress)?;
     let levels = match inputs.study {
-        true => study(
-            &work.graph,
-            &work.statistics,
-            &work.settings,
-            work.name,
-            work.pictures,
-            progress,
-        )?,
+        true => study(work, progress)?,
         false => Vec::new(),
     };
     let settings = &work.settings;
@@ -135,9 +191,10 @@ pub(super) fn measure(inputs: Inputs<'_, '_>, progress: &mut Progress<'_>) -> Re
         refinements: inputs.refinements,
         kept: kept.collect(),
         float_bytes: inputs.float_size,
-        quantized_bytes: file.len() as u64,
+        quantized_bytes: inputs.size,
         speed,
         agreement,
+        labelled: None,
         is_measured,
         layers,
         sensitivity: inputs.ranking,
@@ -147,30 +204,32 @@ pub(super) fn measure(inputs: Inputs<'_, '_>, progress: &mut Progress<'_>) -> Re
     Ok(report)
 }
 
-/// Answers and times of both models, picture by picture in turn, so that a busy machine slows both alike.
-fn compare(
-    model: &crate::model::Model,
+/// Times of both models on a few pictures, in turn, so that a busy machine slows both alike.
+fn time(
+    model: &Model,
     is_measured: bool,
     work: &Work<'_>,
     progress: &mut Progress<'_>,
-) -> Result<(Agreement, Speed)> {
-    let mut float = Runner::of_graph(&work.graph, work.name, work.pictures, Record::Outputs)?;
-    let mut quantized = Runner::new(model, Record::Outputs)?;
-    let mut tally = Tally::default();
+) -> Result<Speed> {
+    let few = work.pictures.sample(TIMED_PICTURES);
+    let float = Runner::model_of(&work.graph, work.name, work.pictures);
+    let mut float = Runner::new(&float, Record::Outputs)?;
+    let mut quantized = match is_measured {
+        true => Some(Runner::new(model, Record::Outputs)?),
+        false => None,
+    };
     let (mut float_times, mut times) = (Vec::new(), Vec::new());
-    for index in 0..work.pictures.len() {
-        progress.step("comparing answers", index, work.pictures.len());
-        let real = float.run(work.pictures.frame(index))?;
-        let other = quantized.run(work.pictures.frame(index))?;
-        tally.add(&real, &other);
-        float_times.push(real.inference);
-        times.push(other.inference);
+    for index in 0..few.len() {
+        progress.step("measuring time", index, few.len());
+        float_times.push(float.run(few.frame(index))?.inference);
+        if let Some(quantized) = &mut quantized {
+            times.push(quantized.run(few.frame(index))?.inference);
+        }
     }
-    let speed = Speed {
+    Ok(Speed {
         float_ms: median_ms(float_times),
         quantized_ms: is_measured.then(|| median_ms(times)),
-    };
-    Ok((tally.agreement(), speed))
+    })
 }
 
 fn median_ms(mut times: Vec<Duration>) -> f64 {
@@ -183,11 +242,11 @@ fn median_ms(mut times: Vec<Duration>) -> f64 {
 fn layers(
     work: &Work<'_>,
     lowered: &Lowered,
-    quantized: &mut Runner,
-    pictures: &super::Pictures,
+    quantized: &Model,
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Layer>> {
-    let noises = layer_noise(&work.graph, work.name, quantized, pictures, progress)?;
+    let few = work.pictures.sample(LAYER_PICTURES);
+    let noises = layer_noise(&work.graph, work.name, quantized, &few, progress)?;
     let mut layers = Vec::new();
     for node in &work.graph.nodes {
         for &id in &node.outputs {
@@ -229,9 +288,27 @@ fn covered(tensor: &Tensor) -> Option<Range> {
 }
 
 impl Report {
-    /// The share of the float model's answers that was lost, from 0 to 1.
+    /// Takes in what both models score on labelled pictures, which a loss is judged by from then on.
+    pub fn set_labelled(&mut self, labelled: Labelled) {
+        self.labelled = Some(labelled);
+        self.verdict = self.verdict();
+    }
+
+    /// What was lost: of mAP or top-1 on labelled pictures, else the share of the float model's answers, from 0 to 1.
     pub fn drop(&self) -> f64 {
-        1.0 - self.agreement.score
+        match &self.labelled {
+            Some(labelled) => labelled.float.main() - labelled.quantized.main(),
+            None => 1.0 - self.agreement.score,
+        }
+    }
+
+    /// What [`Self::drop`] is measured by.
+    pub fn dropped(&self) -> &'static str {
+        match self.labelled.as_ref().map(|labelled| labelled.float) {
+            Some(Scores::Detections { .. }) => "mAP on the labelled pictures",
+            Some(Scores::Classes { .. }) => "top-1 on the labelled pictures",
+            None => "answers",
+        }
     }
 
     /// Whether the pictures showed nothing that either model finds, so that no answers were compared.
@@ -267,7 +344,9 @@ impl Report {
             _ => "not run by eyas (simulated)".into(),
         };
         let Agreement { pictures, .. } = self.agreement;
-        format!("{agreement} on {pictures} pictures; {smaller:.1} times smaller; {speed}")
+        let labelled = self.labelled.as_ref().map(Labelled::describe);
+        let labelled = labelled.map_or(String::new(), |text| text + "; ");
+        format!("{labelled}{agreement} on {pictures} pictures; {smaller:.1} times smaller; {speed}")
     }
 
     /// The report as JSON, pretty.
