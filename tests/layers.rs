@@ -102,7 +102,7 @@ const ITEMS: [(&str, &str, &[&str]); 8] = [
 ];
 
 /// Words and the places under `src` that may say them. A word that ends in `_` stands for all that begin with it.
-const ROOMS: [(&str, &[&str]); 34] = [
+const ROOMS: [(&str, &[&str]); 35] = [
     ("unsafe", &["kernels/", "detect/simd/"]),
     (
         "arch",
@@ -117,7 +117,11 @@ const ROOMS: [(&str, &[&str]); 34] = [
             "detect/simd/neon.rs",
         ],
     ),
-    ("tract_", &["model/", "engine/", "quantize/tflite/"]),
+    (
+        "tract_",
+        &["model/", "engine/", "quantize/tflite/", "quantize/onnx/"],
+    ),
+    ("prost", &["quantize/onnx/"]),
     ("flatbuffers", &["model/tflite/", "quantize/tflite/"]),
     ("flexbuffers", &["model/tflite/", "quantize/tflite/"]),
     ("zip", &["model/", "quantize/tflite/"]),

@@ -16,7 +16,7 @@ pub(super) enum Role {
     /// Nothing: the node is in a block that ends later.
     Inside,
     /// A block.
-    Ends(Group),
+    Ends(Box<Group>),
 }
 
 /// The nodes of a block.
@@ -65,7 +65,7 @@ pub(super) fn find(graph: &Graph, nodes: &[Node]) -> Vec<Role> {
         for &member in &members {
             roles[member] = Role::Inside;
         }
-        roles[group.add.map_or(group.project.at, |add| add.at)] = Role::Ends(group);
+        roles[group.add.map_or(group.project.at, |add| add.at)] = Role::Ends(Box::new(group));
     }
     roles
 }
@@ -182,7 +182,7 @@ impl<'a> Uses<'a> {
 }
 
 /// Lowers a block at its last node.
-pub(super) fn lower(lowering: &mut Lowering<'_>, group: Group) -> Result<()> {
+pub(super) fn lower(lowering: &mut Lowering<'_>, group: &Group) -> Result<()> {
     let nodes = lowering.nodes;
     let threads = lowering.options.threads;
     let projection = &nodes[group.project.at];

@@ -71,7 +71,7 @@ pub(super) fn compile(
         match role {
             block::Role::Alone => operators::lower(&mut lowering, node)?,
             block::Role::Inside => {}
-            block::Role::Ends(group) => block::lower(&mut lowering, group)?,
+            block::Role::Ends(group) => block::lower(&mut lowering, &group)?,
         }
     }
     lowering.finish()

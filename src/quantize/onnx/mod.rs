@@ -64,8 +64,8 @@ pub fn check(graph: &Graph, mode: Mode, model: &str) -> Result<()> {
             advice: "write a .tflite file, or pass --mode weights or --mode static".into(),
         });
     }
-    let lacking = graph.nodes.iter().map(|node| &node.op);
-    lacking.map(|op| operators::check(op, model)).collect()
+    let mut operators = graph.nodes.iter().map(|node| &node.op);
+    operators.try_for_each(|op| operators::check(op, model))
 }
 
 /// The bytes of an `.onnx` file. The same model gives the same bytes. `model` is for messages.
