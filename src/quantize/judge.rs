@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Progress;
 use super::pictures::Pictures;
 use super::share::share;
-use crate::detect::{BoundingBox, Detection, Detector, Fit, Preprocessor, Threshold};
+use crate::detect::{Detection, Detector, Fit, Preprocessor, Threshold};
 use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::graph::{Graph, passes};
@@ -312,7 +312,7 @@ fn matched(real: &[Detection], other: &[Detection]) -> Vec<f32> {
         let candidates =
             candidates.filter(|(at, found)| !taken[*at] && found.class_id == wanted.class_id);
         let overlaps =
-            candidates.map(|(at, found)| (at, iou(wanted.bounding_box, found.bounding_box)));
+            candidates.map(|(at, found)| (at, wanted.bounding_box.iou(&found.bounding_box)));
         let best = overlaps
             .filter(|(_, iou)| *iou >= SAME_BOX)
             .max_by(|a, b| a.1.total_cmp(&b.1));
@@ -322,18 +322,6 @@ fn matched(real: &[Detection], other: &[Detection]) -> Vec<f32> {
         }
     }
     differences
-}
-
-/// Intersection over union.
-fn iou(a: BoundingBox, b: BoundingBox) -> f32 {
-    let side = |low: f32, high: f32| (high - low).max(0.0);
-    let area = |b: BoundingBox| side(b.x_min, b.x_max) * side(b.y_min, b.y_max);
-    let both = side(a.x_min.max(b.x_min), a.x_max.min(b.x_max))
-        * side(a.y_min.max(b.y_min), a.y_max.min(b.y_max));
-    match area(a) + area(b) - both {
-        all if all > 0.0 => both / all,
-        _ => 0.0,
-    }
 }
 
 /// The float model's answers to pictures, to compare others with.
