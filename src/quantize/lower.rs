@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bias::Layer;
 use super::calibrate::Statistics;
-use super::codes::{Activations, Weights, to_codes};
+use super::codes::{Activations, Granularity, Weights, to_codes};
 use super::histogram::Range;
-use super::scheme::{Arithmetic, Scheme, Settings, is_same_scale};
+use super::scheme::{Arithmetic, Mode, Scheme, Settings, is_same_scale};
 use crate::graph::{Graph, Node, Op, ValueId};
 use crate::tensor::{QuantParams, Shape, TensorData};
 
@@ -312,7 +312,12 @@ impl Lowering<'_> {
         };
         let values = self.reals(id).unwrap_or_default();
         let shape = self.graph.shape(id);
-        let weights = Weights::quantize(values, shape, axis, self.settings.weights, least_scales);
+        let mut format = self.settings.weights;
+        if self.settings.mode == Mode::Dynamic && axis == 3 {
+            // LiteRT reads a scale for each channel of depthwise weights beside real activations, whatever there is.
+            format.granularity = Granularity::PerChannel;
+        }
+        let weights = Weights::quantize(values, shape, axis, format, least_scales);
         let mut bias = node
             .inputs
             .get(2)

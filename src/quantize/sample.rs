@@ -25,6 +25,15 @@ pub(super) fn settings(mode: Mode) -> Settings {
     }
 }
 
+fn pointwise(activation: Activation) -> Conv2d {
+    Conv2d {
+        stride: [1, 1],
+        dilation: [1, 1],
+        padding: Padding2d::default(),
+        activation,
+    }
+}
+
 /// A float graph that grows node by node.
 #[derive(Default)]
 pub(super) struct Sample {
@@ -87,14 +96,27 @@ impl Sample {
             Some(weights),
         );
         let bias = self.value(&format!("{name}/bias"), &[channels], Some(bias));
-        let op = Op::Conv2d(Conv2d {
-            stride: [1, 1],
-            dilation: [1, 1],
-            padding: Padding2d::default(),
-            activation,
-        });
         let mut dims = self.graph.shape(x).dims().to_vec();
         dims[3] = channels;
+        let op = Op::Conv2d(pointwise(activation));
+        self.node(op, &[x, weights, bias], &dims, name)
+    }
+
+    /// The same depthwise: a weight for each channel.
+    pub fn depthwise(&mut self, x: ValueId, weights: &[f32], name: &str) -> ValueId {
+        let channels = weights.len();
+        let weights = self.value(
+            &format!("{name}/weights"),
+            &[1, 1, 1, channels],
+            Some(weights),
+        );
+        let bias = self.value(
+            &format!("{name}/bias"),
+            &[channels],
+            Some(&vec![0.0; channels]),
+        );
+        let dims = self.graph.shape(x).dims().to_vec();
+        let op = Op::DepthwiseConv2d(pointwise(Activation::None));
         self.node(op, &[x, weights, bias], &dims, name)
     }
 

@@ -143,6 +143,24 @@ fn weights_alone() {
 }
 
 #[test]
+fn depthwise_weights_beside_real_activations_have_a_scale_for_each_channel() {
+    let mut sample = Sample::default();
+    let x = sample.input(&[1, 1, 1, 2]);
+    let y = sample.depthwise(x, &[1.27, -2.54], "y");
+    sample.observe(y, &[0.0, 5.0]);
+    sample.output(y);
+    let scales = |mode| {
+        let mut settings = settings(mode);
+        settings.weights.granularity = Granularity::PerTensor;
+        let lowered = sample.lower(&settings, InputType::Float32);
+        let quant = tensor(&lowered, "y/weights").quant.clone().unwrap();
+        quant.scales.len()
+    };
+    assert_eq!(scales(Mode::Dynamic), 2);
+    assert_eq!(scales(Mode::Static(Activations::Int8)), 1);
+}
+
+#[test]
 fn a_large_bias_raises_the_scale_of_its_weights() {
     let mut sample = Sample::default();
     let x = sample.input(&[1, 1, 1, 1]);
