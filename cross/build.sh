@@ -19,9 +19,11 @@ if [ ${#missing[@]} -gt 0 ]; then
   exit 1
 fi
 
-# The smallest, for a minute more and some gigabytes of memory.
+# The smallest, for a minute more and some gigabytes of memory. Most of the binary is tract, and most of tract is not run;
+# what is costs little on a Pi, but float models take about twice as long so on a PC: this is not in Cargo.toml.
+small=(--config 'profile.release.package."*".opt-level="z"')
 export CARGO_PROFILE_RELEASE_LTO=fat
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$PWD/cross/linker.sh
-cargo build --release --locked --target "$target" "$@"
+cargo build --release --locked --target "$target" "${small[@]}" "$@"
 binary=${CARGO_TARGET_DIR:-target}/$target/release/eyas
 cross/package.sh "$binary"
