@@ -313,7 +313,7 @@ impl Lowering<'_> {
         let values = self.reals(id).unwrap_or_default();
         let shape = self.graph.shape(id);
         let mut format = self.settings.weights;
-        if self.settings.mode == Mode::Dynamic && axis == 3 {
+        if self.settings.mode == Mode::Dynamic && matches!(node.op, Op::DepthwiseConv2d(_)) {
             // LiteRT reads a scale for each channel of depthwise weights beside real activations, whatever there is.
             format.granularity = Granularity::PerChannel;
         }

@@ -1,8 +1,8 @@
 """Compares the tracks of eyas with those of another ByteTrack on the same detections.
 
-    EYAS_TRACK_OUT=/tmp/crowd cargo test --test tracking crowd
+    EYAS_TRACK_OUT=target/crowd cargo test --test tracking crowd
     pip install supervision==0.25.1 motmetrics==1.4.0
-    python tests/tracking/peer.py /tmp/crowd
+    python tests/tracking/peer.py target/crowd
 
 The peer is `supervision.ByteTrack` (Roboflow), told the frame rate and given the threshold and the patience that eyas
 has; the judge of both is py-motmetrics.
